@@ -1,0 +1,1 @@
+"""How transformers compute: the code behind the book."""

@@ -1,0 +1,7 @@
+"""``python -m mechbook``."""
+
+import sys
+
+from mechbook.cli import main
+
+sys.exit(main())

@@ -1,0 +1,53 @@
+"""The figures that move: by keyboard, without a kernel."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Browser, Locator
+
+from .conftest import open_context, url
+
+VISIBLE_PICTURE = "f => [...f.querySelectorAll('img')].filter(i => i.offsetParent)[0].currentSrc"
+
+
+def loaded(figure: Locator) -> str:
+    """The address of the picture that is shown, once it has arrived."""
+    figure.scroll_into_view_if_needed()
+    figure.page.wait_for_timeout(50)
+    return str(figure.evaluate(VISIBLE_PICTURE))
+
+
+def test_every_slider_changes_its_picture(browser: Browser, page_name: str) -> None:
+    with open_context(browser) as context:
+        page = context.new_page()
+        page.goto(url(page_name))
+        figures = page.locator(".mb-figure:has(input[type=range])").all()
+        if not figures:
+            pytest.skip("no slider here")
+        for figure in figures:
+            slider = figure.locator("input[type=range]")
+            slider.focus()
+            slider.press("Home")
+            first, spoken = loaded(figure), slider.get_attribute("aria-valuetext")
+            slider.press("ArrowRight")
+            assert loaded(figure) != first
+            assert slider.get_attribute("aria-valuetext") != spoken
+            slider.press("End")
+            assert slider.input_value() == slider.get_attribute("max")
+            slider.press("PageDown")
+            assert slider.input_value() != slider.get_attribute("max")
+            slider.press("Home")
+            assert loaded(figure) == first
+
+
+def test_first_frame_is_there_without_script(browser: Browser, page_name: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(url(page_name))
+    figures = page.locator(".mb-figure").all()
+    if not figures:
+        pytest.skip("no figure here")
+    for figure in figures:
+        shown = [i for i in figure.locator("img").all() if i.is_visible()]
+        assert len(shown) == 1
+    context.close()
