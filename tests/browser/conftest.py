@@ -64,11 +64,6 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(params=["light", "dark"])
-def theme(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 def open_context(browser: Browser, *, theme: str = "light", width: int = 1280) -> BrowserContext:
     """A fresh context with a theme that the reader has chosen."""
     context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce")

@@ -40,6 +40,24 @@ def test_every_slider_changes_its_picture(browser: Browser, page_name: str) -> N
             assert loaded(figure) == first
 
 
+def test_switches_change_what_is_predicted(browser: Browser, page_name: str) -> None:
+    with open_context(browser) as context:
+        page = context.new_page()
+        page.goto(url(page_name))
+        boards = page.locator(".mb-switchboard").all()
+        if not boards:
+            pytest.skip("no switchboard here")
+        for board in boards:
+            before = board.locator(".mb-verdict").inner_text()
+            board.locator("[data-preset]", has_text="None").focus()
+            page.keyboard.press("Enter")
+            assert board.locator("input[type=checkbox]:checked").count() == 0
+            assert board.locator(".mb-verdict").inner_text() != before
+            board.locator("input[type=checkbox]").first.focus()
+            page.keyboard.press("Space")
+            assert board.locator("input[type=checkbox]:checked").count() == 1
+
+
 def test_first_frame_is_there_without_script(browser: Browser, page_name: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

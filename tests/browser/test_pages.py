@@ -1,7 +1,8 @@
-"""Every page of the built book, as a reader's browser sees it."""
+"""Every page of the built book in a real browser: each is opened once, and every test asks one thing of it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -14,76 +15,103 @@ from .conftest import GENERATED, HTML, open_context, url
 HTML_LIMIT = 1_000_000
 PAGE_LIMIT = 3_500_000
 
+TOO_WIDE = """() => {
+  const root = document.documentElement;
+  if (root.scrollWidth <= root.clientWidth) return "";
+  const far = [...document.querySelectorAll("article *")].filter(
+    (e) => e.getBoundingClientRect().right > root.clientWidth + 1);
+  return `${root.scrollWidth} > ${root.clientWidth}: ` +
+    far.slice(0, 5).map((e) => e.tagName + "." + e.className).join(", ");
+}"""
 
-def settle(page: Page, page_name: str) -> None:
-    """Open a page and wait until its mathematics is set."""
-    page.goto(url(page_name), wait_until="load")
-    page.evaluate("() => window.MathJax?.startup?.promise ?? null")
-    page.wait_for_timeout(600)  # the theme sets labels half a second after load
+
+@dataclass(frozen=True)
+class Visit:
+    """What a browser noted about one page."""
+
+    errors: list[str]
+    requested: list[str]
+    too_wide: dict[int, str]
+    violations: dict[str, list[str]]
+    texts: list[str | None]
 
 
-def test_page_is_quiet_and_asks_nobody(browser: Browser, page_name: str) -> None:
-    """No console error, no failed request, no request to anywhere but the book's own files."""
+@pytest.fixture(scope="module")
+def visits() -> dict[str, Visit]:
+    return {}
+
+
+@pytest.fixture
+def visit(browser: Browser, visits: dict[str, Visit], page_name: str) -> Visit:
+    if page_name not in visits:
+        visits[page_name] = go(browser, page_name)
+    return visits[page_name]
+
+
+def go(browser: Browser, page_name: str) -> Visit:
+    """Open a page and note all that the tests ask for."""
+    errors: list[str] = []
+    requested: list[str] = []
     with open_context(browser) as context:
         page = context.new_page()
-        errors: list[str] = []
-        requested: list[str] = []
         page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda e: errors.append(str(e)))
         page.on("requestfailed", lambda r: errors.append(f"failed: {r.url}"))
         page.on("request", lambda r: requested.append(r.url))
-        settle(page, page_name)
-        page.mouse.wheel(0, 20_000)
-        page.wait_for_timeout(200)
-    assert errors == []
-    outside = [r for r in requested if not r.startswith((HTML.as_uri(), "data:", "blob:"))]
-    assert outside == []
-    files = {Path(unquote(urlparse(r).path)) for r in requested if r.startswith("file:")}
-    weight = sum(f.stat().st_size for f in files)
-    assert weight <= PAGE_LIMIT, f"{page_name} loads {weight / 1e6:.2f} MB"
+        page.goto(url(page_name), wait_until="load")
+        page.evaluate("() => window.MathJax?.startup?.promise.then(() => null) ?? null")
+        page.wait_for_timeout(600)  # the theme sets labels half a second after load
+        texts = page.eval_on_selector_all("article img", "e => e.map(i => i.getAttribute('alt'))")
+        noted = list(errors), list(requested), widths(page)  # before axe-core asks for style sheets
+        violations = {theme: axe(page, theme) for theme in ("light", "dark")}
+        return Visit(*noted, violations, texts)
 
 
-def test_html_is_light(page_name: str) -> None:
-    size = (HTML / page_name).stat().st_size
-    assert size <= HTML_LIMIT, f"{page_name}: {size / 1e6:.2f} MB"
+def axe(page: Page, theme: str) -> list[str]:
+    """What axe-core finds, one line each."""
+    page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
+    found = Axe().run(page).response["violations"]
+    return [f"{v['id']}: {v['nodes'][0]['html'][:160]}" for v in found]
+
+
+def widths(page: Page) -> dict[int, str]:
+    """For each width of the window what sticks out of the page, or nothing."""
+    found = {}
+    for width in (1280, 360):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(150)
+        found[width] = page.evaluate(TOO_WIDE)
+    return found
+
+
+def test_no_error_in_the_console(visit: Visit) -> None:
+    assert visit.errors == []
+
+
+def test_asks_nobody_outside_the_book(visit: Visit) -> None:
+    own = (HTML.as_uri(), "data:", "blob:")
+    assert [address for address in visit.requested if not address.startswith(own)] == []
+
+
+def test_is_light_with_all_that_it_loads(visit: Visit, page_name: str) -> None:
+    assert (HTML / page_name).stat().st_size <= HTML_LIMIT
+    files = {Path(unquote(urlparse(r).path)) for r in visit.requested if r.startswith("file:")}
+    weight = sum(file.stat().st_size for file in files)
+    assert weight <= PAGE_LIMIT, f"{weight / 1e6:.2f} MB"
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_page_does_not_scroll_sideways(browser: Browser, page_name: str, width: int) -> None:
-    with open_context(browser, width=width) as context:
-        page = context.new_page()
-        settle(page, page_name)
-        wide = page.evaluate(
-            """() => {
-              const root = document.documentElement;
-              if (root.scrollWidth <= root.clientWidth) return null;
-              const far = [...document.querySelectorAll('article *')].filter(
-                (e) => e.getBoundingClientRect().right > root.clientWidth + 1);
-              return `${root.scrollWidth} > ${root.clientWidth}: ` +
-                far.slice(0, 5).map((e) => e.tagName + '.' + e.className).join(', ');
-            }"""
-        )
-    assert wide is None
+def test_does_not_scroll_sideways(visit: Visit, width: int) -> None:
+    assert visit.too_wide[width] == ""
 
 
-def test_page_has_no_accessibility_violation(browser: Browser, page_name: str, theme: str) -> None:
-    with open_context(browser, theme=theme) as context:
-        page = context.new_page()
-        settle(page, page_name)
-        result = Axe().run(page)
-        found = [f"{v['id']}: {v['nodes'][0]['html'][:160]}" for v in result.response["violations"]]
-    assert found == []
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_has_no_accessibility_violation(visit: Visit, theme: str) -> None:
+    assert visit.violations[theme] == []
 
 
-def test_every_image_of_ours_has_a_text(browser: Browser, page_name: str) -> None:
-    """A text that says something: not missing, not a file's name."""
+def test_every_picture_has_a_text_that_says_something(visit: Visit, page_name: str) -> None:
     if page_name in GENERATED:
         pytest.skip("no content of ours")
-    with open_context(browser) as context:
-        page = context.new_page()
-        page.goto(url(page_name))
-        texts = page.eval_on_selector_all("article img", "e => e.map(i => i.getAttribute('alt'))")
-    bad = [
-        t for t in texts if not t or len(t) < 20 or t.endswith((".png", ".svg")) or "_images" in t
-    ]
+    bad = [t for t in visit.texts if not t or len(t) < 20 or "_images" in t or t.endswith(".png")]
     assert bad == []

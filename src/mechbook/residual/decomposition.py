@@ -328,7 +328,7 @@ def switchboard(run: Run, each: int = 2, copying: float = 0.2, earliest: int = 5
     }
     examples = tuple(
         _example(run, logits, kind, row, posn)
-        for kind in KINDS
+        for kind in reversed(KINDS)  # first where habit and copy disagree
         for row, posn in _right_positions(run, kind, each, earliest)
     )
     return Switchboard(examples, parts.groups(), words(run.language), presets)
