@@ -393,6 +393,7 @@ class TestDoctor:
     def test_an_altered_artifact_is_broken(self, root, monkeypatch):
         status = artifacts.Status("one-model", "tensors", 5, "truncated or altered", None)
         monkeypatch.setattr(artifacts, "listing", lambda: [status])
+        monkeypatch.setattr(artifacts, "recipes", dict)
         assert state_of(root, "artifact") == ["broken"]
         assert "truncated or altered" in text_of(root, "artifact")
 

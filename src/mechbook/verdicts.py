@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from mechbook.claims import VERDICTS, Claim, Record, Source
+from mechbook.claims import VERDICTS, Claim, Record, Source, number_text
 from mechbook.conditions import Condition
 
 
@@ -73,6 +73,9 @@ def _rows(claim: Claim, record: Record | None) -> list[str]:
     else:
         spread = f", {record.spread_text}" if record.spread_text else ""
         rows.append(f"Ours: **{record.text}**{spread} (needs {_literal(claim.holds)})")
+        if record.spread:
+            seeds = ", ".join(number_text(value, claim.format) for value in record.spread)
+            rows.append(f"Every seed: {seeds}")
         needs = _literal(claim.control.holds)
         rows.append(f"Control, {claim.control.what}: **{record.control_text}** (needs {needs})")
     return [*rows, f"`{claim.id}`"]
