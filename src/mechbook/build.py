@@ -344,18 +344,14 @@ def render(layout: Layout) -> None:
         BuildError: Jupyter Book refused something; its output says what.
     """
     print("== pages: building", flush=True)
-    words = [
-        "build",
-        "--all",
-        "-W",
-        "-n",
-        "--keep-going",
-        "--path-output",
-        str(layout.root / "build"),
-    ]
+    words = ["build", "--all", "-q", "-W", "-n", "--keep-going"]
+    where = ["--path-output", str(layout.root / "build")]
     program = Path(sys.executable).with_name("jupyter-book")
     done = subprocess.run(
-        [str(program), *words, str(layout.stage)], env=environment(), cwd=layout.stage, check=False
+        [str(program), *words, *where, str(layout.stage)],
+        env=environment(),
+        cwd=layout.stage,
+        check=False,
     )
     if done.returncode != 0:
         raise BuildError("The pages were not built: mend the warnings above, then `make book`.")
