@@ -23,4 +23,5 @@
 
   document.addEventListener("DOMContentLoaded", repairNames);
   window.addEventListener("load", () => { repairNames(); setTimeout(repairNames, 500); });
+  window.addEventListener("resize", repairNames);
 })();

@@ -38,10 +38,11 @@ def find_browser() -> str | None:
     return next((path for path in found if path), mac if Path(mac).exists() else None)
 
 
-def pages() -> list[str]:
-    """Every page of the built book, relative to its root; the first index.html only leads on to the book's."""
+def pages(holding: str = "") -> list[str]:
+    """The pages of the built book that hold a text; the first index.html only leads on to the book's."""
     files = sorted(HTML.rglob("*.html"))
-    names = [f.relative_to(HTML).as_posix() for f in files if "_static" not in f.parts]
+    files = [f for f in files if "_static" not in f.parts and holding in f.read_text("utf-8")]
+    names = [f.relative_to(HTML).as_posix() for f in files]
     return [name for name in names if name != "index.html"]
 
 

@@ -63,6 +63,7 @@ def go(browser: Browser, page_name: str) -> Visit:
         page.wait_for_timeout(600)  # the theme sets labels half a second after load
         texts = page.eval_on_selector_all("article img", "e => e.map(i => i.getAttribute('alt'))")
         noted = list(errors), list(requested), widths(page)  # before axe-core asks for style sheets
+        page.set_viewport_size({"width": 1280, "height": 900})
         violations = {theme: axe(page, theme) for theme in ("light", "dark")}
         return Visit(*noted, violations, texts)
 

@@ -210,3 +210,18 @@ def test_a_task_without_answers_has_no_accuracy():
     for measure in (reasons.drop_each_block, reasons.early_accuracy):
         with pytest.raises(ValueError, match="teacher_task"):
             measure(trained)
+
+
+def test_the_linear_baseline_beats_chance_and_is_not_perfect():
+    settings = reasons.StackSettings(depth=1, steps=1)
+    assert 0.4 < reasons.linear_baseline(settings, reasons.teacher_task) < 0.9
+
+
+def test_the_linear_baseline_needs_right_answers():
+    with pytest.raises(ValueError, match="give teacher_task"):
+        reasons.linear_baseline(reasons.StackSettings(), reasons.identity_task)
+
+
+def test_without_a_skip_the_scale_does_not_grow():
+    scales = reasons.stream_scales("pre", skip=False, depth=8, seeds=range(2))
+    assert (scales[-1] / scales[0] < 2).all()

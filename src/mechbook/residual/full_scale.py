@@ -32,7 +32,9 @@ def load(name: str) -> Any:
     folder = find(name)
     if folder is None:
         fetch = f"python -m mechbook.residual.full_scale {name}"
-        raise ValueError(f"{name} is not on this machine; with a network, fetch it once by `{fetch}`.")
+        raise ValueError(
+            f"{name} is not on this machine; with a network, fetch it once by `{fetch}`."
+        )
     from transformer_lens.model_bridge import TransformerBridge
 
     return TransformerBridge.boot_transformers(str(folder), device="cpu")
@@ -69,7 +71,9 @@ def lens_report(name: str, prompt: str, word: str) -> str:
         rank = int((row > row[token]).sum())
         chance = float(row.softmax(-1)[token])
         guess = model.tokenizer.decode([int(row.argmax())])
-        lines.append(f"after {depth:2d} layers: {guess!r:14} {word!r} has rank {rank}, p = {chance:.3f}")
+        lines.append(
+            f"after {depth:2d} layers: {guess!r:14} {word!r} has rank {rank}, p = {chance:.3f}"
+        )
     return "\n".join(lines)
 
 

@@ -231,6 +231,33 @@ def running_mean(
     return np.lib.stride_tricks.sliding_window_view(loss, window, axis=0).mean(-1)
 
 
+def linear_baseline(
+    settings: StackSettings, task: Callable[[StackSettings], Task], *, steps: int = 300
+) -> float:
+    """Accuracy of the best linear map on the same task: what needs no depth at all.
+
+    Raises:
+        ValueError: the task has no right answers.
+    """
+    job = task(settings)
+    if job.accuracy is None:
+        raise ValueError("this task has no accuracy; give teacher_task")
+    linear = nn.Linear(settings.width, settings.width)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    x = torch.cat([job.draw(0, step) for step in range(100)])[None]
+    training.train(
+        linear,
+        lambda m, step: job.loss(m(x), x).mean(),
+        optimizer=torch.optim.Adam(linear.parameters(), lr=3e-2),
+        steps=steps,
+        progress=False,
+    )
+    with torch.no_grad():
+        fresh = torch.cat([job.draw(1, step) for step in range(100)])[None]
+        return float(job.accuracy(linear(fresh), fresh).mean())
+
+
 @torch.no_grad()
 def drop_each_block(trained: Trained) -> tuple[np.ndarray, np.ndarray]:
     """Accuracy of the whole stack (by seed), and with each block passed by (block × seed).
@@ -330,7 +357,7 @@ def _ridge_accuracy(x: Tensor, labels: Tensor, half: int) -> float:
 
 @torch.no_grad()
 def stream_scales(
-    placement: Placement, *, depth: int = 32, seeds: Sequence[int] = range(5)
+    placement: Placement, *, skip: bool = True, depth: int = 32, seeds: Sequence[int] = range(5)
 ) -> Float[np.ndarray, "depth_plus_1 seed"]:
     """Root mean square of the stream's coordinates before and after each block, untrained.
 
@@ -342,7 +369,7 @@ def stream_scales(
     columns = []
     for seed in seeds:
         with training.seeded(seed):
-            model = DeepTransformer(depth, placement)
+            model = DeepTransformer(depth, placement, skip=skip)
             tokens = torch.randint(32, (8, 16))
         columns.append([float(x.pow(2).mean().sqrt()) for x in model.streams(tokens)])
     return np.array(columns).T

@@ -60,18 +60,18 @@ def measure(seed: int, steps: int) -> list[Row]:
         steps: of training.
 
     Returns:
-        Rows with ``seed``, ``model`` ("trained", "untrained", "one layer"), ``quantity``, ``place``
+        Rows with ``seed``, ``model`` ("trained", "untrained", "two layers", "one layer"), ``quantity``, ``place``
         (a depth, a component, a side), ``kind`` (of position) and ``value``.
     """
     language, schedule = Language(), TrainingConfig(steps=steps, seed=seed)
     rows: list[Row] = []
-    for name, n_layers in (("untrained", 3), ("trained", 3), ("one layer", 1)):
+    for name, n_layers in (("untrained", 3), ("trained", 3), ("two layers", 2), ("one layer", 1)):
         model, found = build(language, ModelConfig(n_layers=n_layers, seed=seed)), _Rows(seed, name)
         if name != "untrained":
             train(model, language, schedule)
         seen = run(model, language)
         _lens(found, seen)
-        if n_layers > 1:
+        if n_layers == 3:
             _norms(found, seen)
             _composition(found, seen)
         if name == "trained":
