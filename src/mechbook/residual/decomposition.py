@@ -311,7 +311,7 @@ def switchboard(run: Run, each: int = 2, copying: float = 0.2, earliest: int = 5
 
     Args:
         run: the trained model on held-out texts.
-        each: positions of each kind: the first ones where the model is right.
+        each: positions of each kind: the ones where the model is right and surest.
         copying: induction score from which a head counts as one that copies.
         earliest: first position to take, so that a prompt has something to read.
 
@@ -335,13 +335,16 @@ def switchboard(run: Run, each: int = 2, copying: float = 0.2, earliest: int = 5
 
 
 def _right_positions(run: Run, kind: str, count: int, earliest: int) -> list[list[int]]:
-    """Text and position of the first right answer of a kind in each text, for some texts."""
-    right = run.kinds[kind] & (run.logits.argmax(-1) == run.texts.tokens[:, 1:])
+    """Text and position of the surest right answers of a kind, one a text."""
+    answers = run.texts.tokens[:, 1:]
+    right = run.kinds[kind] & (run.logits.argmax(-1) == answers)
     right[:, :earliest] = False
-    found = [[row, int(right[row].nonzero()[0])] for row in right.any(1).nonzero()[:, 0].tolist()]
-    if len(found) < count:
-        raise ValueError(f"{len(found)} texts have a right answer of kind {kind!r}; need {count}")
-    return found[:count]
+    sure = run.logits.softmax(-1).gather(-1, answers[..., None])[..., 0] * right
+    best, posn = sure.max(1)
+    if int((best > 0).sum()) < count:
+        found = int((best > 0).sum())
+        raise ValueError(f"{found} texts have a right answer of kind {kind!r}; need {count}")
+    return [[row, int(posn[row])] for row in best.argsort(descending=True)[:count].tolist()]
 
 
 def _example(run: Run, logits: Tensor, kind: str, row: int, posn: int) -> Example:

@@ -512,7 +512,7 @@ EXERCISES = (
     ),
     Exercise(
         name="a-lens-of-your-own",
-        prompt="The logit lens cannot read the habit from the embedding, a probe can. Fit, for each "
+        prompt="The logit lens reads only half of the habit from the embedding, a probe all of it. Fit, for each "
         "depth, one matrix that brings the stream into the basis of the last depth (least squares), "
         "and decode with the model's own unembedding. Where does it beat the logit lens, where not "
         "the probe? Say before you run it what you expect on positions where habit and copy differ.",
