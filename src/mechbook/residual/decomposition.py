@@ -311,7 +311,7 @@ def switchboard(run: Run, each: int = 2, copying: float = 0.2, earliest: int = 5
 
     Args:
         run: the trained model on held-out texts.
-        each: positions of each kind: the ones where the model is right and surest.
+        each: positions of each kind: the ones where the model is right and about as sure as usual.
         copying: induction score from which a head counts as one that copies.
         earliest: first position to take, so that a prompt has something to read.
 
@@ -335,16 +335,18 @@ def switchboard(run: Run, each: int = 2, copying: float = 0.2, earliest: int = 5
 
 
 def _right_positions(run: Run, kind: str, count: int, earliest: int) -> list[list[int]]:
-    """Text and position of the surest right answers of a kind, one a text."""
+    """Text and position of typical right answers of a kind: those as sure as the median one."""
     answers = run.texts.tokens[:, 1:]
     right = run.kinds[kind] & (run.logits.argmax(-1) == answers)
     right[:, :earliest] = False
-    sure = run.logits.softmax(-1).gather(-1, answers[..., None])[..., 0] * right
-    best, posn = sure.max(1)
-    if int((best > 0).sum()) < count:
-        found = int((best > 0).sum())
-        raise ValueError(f"{found} texts have a right answer of kind {kind!r}; need {count}")
-    return [[row, int(posn[row])] for row in best.argsort(descending=True)[:count].tolist()]
+    places = right.nonzero()
+    if len(places) < count:
+        raise ValueError(
+            f"{len(places)} positions have a right answer of kind {kind!r}; need {count}"
+        )
+    sure = run.logits.softmax(-1).gather(-1, answers[..., None])[..., 0][right]
+    nearest = (sure - sure.median()).abs().argsort(stable=True)
+    return [places[index].tolist() for index in nearest[:count].tolist()]
 
 
 def _example(run: Run, logits: Tensor, kind: str, row: int, posn: int) -> Example:
