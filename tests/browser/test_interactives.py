@@ -69,3 +69,15 @@ def test_first_frame_is_there_without_script(browser: Browser, page_with: str) -
         shown = [i for i in figure.locator("img").all() if i.is_visible()]
         assert len(shown) == 1
     context.close()
+
+
+def test_search_finds_a_chapter_without_a_server(browser: Browser) -> None:
+    errors: list[str] = []
+    with open_context(browser) as context:
+        page = context.new_page()
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.goto(url("search.html") + "?q=kurtosis")
+        page.wait_for_selector("#search-results li a")
+        found = page.eval_on_selector_all("#search-results li a", "e => e.map(a => a.href)")
+    assert any("residual_stream.html" in address for address in found)
+    assert errors == []
