@@ -116,3 +116,7 @@ def test_every_picture_has_a_text_that_says_something(visit: Visit, page_name: s
         pytest.skip("no content of ours")
     bad = [t for t in visit.texts if not t or len(t) < 20 or "_images" in t or t.endswith(".png")]
     assert bad == []
+
+
+def test_names_no_folder_of_the_machine_that_built_it(page_name: str) -> None:
+    assert str(HTML.parents[1]) not in (HTML / page_name).read_text(encoding="utf-8")
