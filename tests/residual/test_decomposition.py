@@ -155,3 +155,13 @@ def test_shapes_that_would_broadcast_are_refused():
 def test_too_few_right_answers_are_said(seen):
     with pytest.raises(ValueError, match="need 99"):
         decomposition.switchboard(seen, each=99)
+
+
+def test_a_random_write_of_the_same_length_changes_other_logits(seen):
+    taken = decomposition.logits_without(seen, ["1.0"])
+    random = decomposition.logits_without(seen, ["1.0"], training.generator(0))
+    assert not torch.allclose(taken, random)
+    # taken away twice with the same draw, it is the same vector
+    torch.testing.assert_close(
+        random, decomposition.logits_without(seen, ["1.0"], training.generator(0))
+    )

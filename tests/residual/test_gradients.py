@@ -152,3 +152,9 @@ def test_layer_gradients_agree_with_backward():
 def test_bad_input_says_what_to_give(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_final_norm_is_what_shrinks_late_gradients():
+    with_norm = gradients.layer_gradients("pre", 16, seeds=range(2)).weights[:, -1]
+    without = gradients.layer_gradients("pre", 16, seeds=range(2), final_norm=False).weights[:, -1]
+    assert (without > 2 * with_norm).all()

@@ -220,10 +220,17 @@ def _mean_by_kind(
     return torch.stack([values[:, mask].mean(1) for mask in kinds.values()], 1)
 
 
-def logits_without(run: Run, names: Sequence[str]) -> Float[Tensor, "batch posn word"]:
+def logits_without(
+    run: Run, names: Sequence[str], random: torch.Generator | None = None
+) -> Float[Tensor, "batch posn word"]:
     """The logits less what some components write to them directly, with the scale held fixed.
 
     What later components made of those writes stays in: this is no ablation.
+
+    Args:
+        run: a model on texts.
+        names: the components.
+        random: take away a random vector of the same length instead (a control).
 
     Raises:
         ValueError: a name that is no component.
@@ -233,11 +240,20 @@ def logits_without(run: Run, names: Sequence[str]) -> Float[Tensor, "batch posn 
         raise ValueError(f"no component {sorted(unknown)}; there are {', '.join(parts.names)}")
     index = [parts.names.index(name) for name in names]
     scale = end.scale(final_stream(run.model, run.cache))
-    return run.logits - end.logits(parts.writes[index].sum(0), scale)
+    written = parts.writes[index].sum(0)
+    if random is not None:
+        noise = torch.randn(written.shape, generator=random)
+        written = noise * (written.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True))
+    return run.logits - end.logits(written, scale)
 
 
-def falls_back(run: Run, names: Sequence[str]) -> float:
+def falls_back(run: Run, names: Sequence[str], random: torch.Generator | None = None) -> float:
     """Share of right copies against the habit that turn into the habit without these writes.
+
+    Args:
+        run: a model on texts.
+        names: the components whose writes are taken away.
+        random: as for ``logits_without``.
 
     Raises:
         ValueError: the model has no right copy against the habit.
@@ -246,7 +262,7 @@ def falls_back(run: Run, names: Sequence[str]) -> float:
     right = run.kinds[KINDS[2]] & (run.logits.argmax(-1) == tokens[:, 1:])
     if not right.any():
         raise ValueError("no right copy against the habit on these texts; train the model first")
-    habit = logits_without(run, names).argmax(-1) == favorites(run.language)[tokens[:, :-1]]
+    habit = logits_without(run, names, random).argmax(-1) == favorites(run.language)[tokens[:, :-1]]
     return float(habit[right].float().mean())
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -285,6 +285,7 @@ class DeepTransformer(nn.Module):
         placement: Placement,
         *,
         skip: bool = True,
+        final_norm: bool = True,
         d_model: int = 32,
         n_heads: int = 4,
         d_vocab: int = 32,
@@ -297,7 +298,7 @@ class DeepTransformer(nn.Module):
                 f"depth is {depth}, d_model {d_model}, n_heads {n_heads}; give a depth of at least "
                 "1 and a number of heads that divides d_model"
             )
-        self.placement = placement
+        self.normed_end = placement == "pre" and final_norm
         self.embed = nn.Embedding(d_vocab, d_model)
         self.blocks = nn.ModuleList(
             Block(d_model, n_heads, placement, skip=skip) for _ in range(depth)
@@ -314,7 +315,7 @@ class DeepTransformer(nn.Module):
 
     def decode(self, x: Tensor) -> Float[Tensor, "batch posn d_vocab"]:
         """Logits from a stream, through the final norm where there is one."""
-        return self.unembed(F.layer_norm(x, x.shape[-1:]) if self.placement == "pre" else x)
+        return self.unembed(F.layer_norm(x, x.shape[-1:]) if self.normed_end else x)
 
     def forward(self, tokens: Tensor) -> Float[Tensor, "batch posn d_vocab"]:
         """Logits."""
@@ -346,6 +347,7 @@ def layer_gradients(
     *,
     seeds: Sequence[int] = range(5),
     skip: bool = True,
+    final_norm: bool = True,
     batch: int = 8,
     posn: int = 16,
     d_model: int = 32,
@@ -359,18 +361,19 @@ def layer_gradients(
     """
     if not seeds:
         raise ValueError("seeds is empty; give at least one")
-    runs = [_one_run(placement, depth, seed, skip, (batch, posn), d_model) for seed in seeds]
+    options = {"skip": skip, "final_norm": final_norm, "d_model": d_model}
+    runs = [_one_run(placement, depth, seed, (batch, posn), options) for seed in seeds]
     weights, streams, scales = (np.array(part) for part in zip(*runs, strict=True))
     return LayerGradients(placement, depth, weights, streams, scales)
 
 
 def _one_run(
-    placement: Placement, depth: int, seed: int, skip: bool, shape: tuple[int, int], d_model: int
+    placement: Placement, depth: int, seed: int, shape: tuple[int, int], options: dict[str, Any]
 ) -> tuple[list[float], list[float], list[float]]:
     from mechbook.training import seeded
 
     with seeded(seed):
-        model = DeepTransformer(depth, placement, skip=skip, d_model=d_model)
+        model = DeepTransformer(depth, placement, **options)
         tokens = torch.randint(model.embed.num_embeddings, shape)
     streams = model.streams(tokens)
     logits = model.decode(streams[-1])[:, :-1]
