@@ -81,3 +81,12 @@ def test_the_icons_script_and_the_maps_are_dropped(tmp_path: Path) -> None:
     pages.lighten(app(tmp_path), None)
     assert page.read_text() == f"<head>\n  {tag.format('theme.js')}</head>"
     assert [p.name for p in scripts.iterdir()] == ["theme.js"]
+
+
+@pytest.mark.parametrize(("name", "searches"), [("page.html", 0), ("search.html", 3)])
+def test_only_the_search_loads_the_index(tmp_path: Path, name: str, searches: int) -> None:
+    scripts = ("_static/searchtools.js", "_static/language_data.js", "searchindex.js")
+    page = tmp_path / name
+    page.write_text("".join(f'<script src="{script}"></script>' for script in scripts))
+    pages.lighten(app(tmp_path), None)
+    assert page.read_text().count("<script") == searches

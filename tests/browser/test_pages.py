@@ -62,6 +62,8 @@ def go(browser: Browser, page_name: str) -> Visit:
         page.evaluate("() => window.MathJax?.startup?.promise.then(() => null) ?? null")
         page.wait_for_timeout(600)  # the theme sets labels half a second after load
         texts = page.eval_on_selector_all("article img", "e => e.map(i => i.getAttribute('alt'))")
+        # every frame of a slider counts, also those that load only when somebody moves it
+        requested += page.eval_on_selector_all("img", "e => e.map(i => i.src)")
         noted = list(errors), list(requested), widths(page)  # before axe-core asks for style sheets
         page.set_viewport_size({"width": 1280, "height": 900})
         violations = {theme: axe(page, theme) for theme in ("light", "dark")}

@@ -17,6 +17,9 @@ from sphinx.application import Sphinx
 from mechbook.pages import figures
 from mechbook.pages.directives import ChapterFigure, ChapterMap, insert_texts
 
+SEARCH_SCRIPTS = re.compile(
+    r"\s*<script[^>]*/?(?:searchtools|language_data|searchindex)\.js[^>]*></script>"
+)
 ICON_SCRIPT = re.compile(r"\s*<script[^>]*/fontawesome\.js[^>]*></script>")
 
 
@@ -45,12 +48,19 @@ def drop_thebe(
 
 
 def lighten(app: Sphinx, error: Exception | None) -> None:
-    """Drop what no page needs: the icons' script (1.5 MB; the theme's style sheet draws the same icons) and maps."""
+    """Drop what no page needs.
+
+    The icons' script (1.5 MB; the theme's style sheet draws the same icons), the search index on pages that are not
+    the search (it grows with the book), and source maps.
+    """
     if error is not None or app.builder.format != "html":
         return
     for path in Path(app.outdir).rglob("*.html"):
         text = path.read_text(encoding="utf-8")
-        path.write_text(ICON_SCRIPT.sub("", text), encoding="utf-8")
+        lighter = ICON_SCRIPT.sub("", text)
+        if path.name != "search.html":
+            lighter = SEARCH_SCRIPTS.sub("", lighter)
+        path.write_text(lighter, encoding="utf-8")
     for pattern in ("*.map", "fontawesome.js*"):
         for path in Path(app.outdir, "_static").rglob(pattern):
             path.unlink()
