@@ -121,6 +121,8 @@ def train(
     settings: object = None,
     label: str = "training",
     progress: bool | None = None,
+    unit: str = "steps",
+    units_a_step: int = 1,
 ) -> History:
     """Train ``model`` in place, and return what was recorded on the way.
 
@@ -143,6 +145,8 @@ def train(
             checkpoint with other settings is refused.
         label: the name of the run on the progress bar and in errors.
         progress: show a bar; default: only where the page is not built statically.
+        unit: what the bar counts, such as tokens; it shows how many a second, and the time left.
+        units_a_step: how many of them an update takes.
 
     Raises:
         TrainingError: loss or gradient is not finite (before the update that it would spoil, the
@@ -157,14 +161,14 @@ def train(
     if checkpoint is not None:
         store = _Checkpoint(Path(checkpoint), run.identity(steps, clip, metrics_every, settings))
     start = store.restore(run) if store else 0
-    with _bar(label, start, steps, progress) as bar:
+    with _bar(label, start * units_a_step, steps * units_a_step, unit, progress) as bar:
         for step in range(start, steps):
             if metrics is not None and step % metrics_every == 0:
                 run.measure(metrics, step)
             run.update(loss, step, clip)
             if store and (step + 1) % checkpoint_every == 0:
                 store.save(run, step + 1)
-            bar.update()
+            bar.update(units_a_step)
             if step % 25 == 0:
                 bar.set_postfix_str(f"loss {np.mean(run.log.loss[-1]):.4g}", refresh=False)
     if metrics is not None and steps not in run.log.metric_steps[-1:]:
@@ -180,14 +184,21 @@ def _require_positive(**values: int) -> None:
             raise ValueError(f"{name} is {value}; give a whole number of at least 1")
 
 
-def _bar(label: str, start: int, steps: int, progress: bool | None) -> Any:
+def _bar(label: str, start: int, total: int, unit: str, progress: bool | None) -> Any:
     from tqdm.auto import tqdm
 
     if progress is None:
         from mechbook.explore import is_static
 
         progress = not is_static()
-    return tqdm(total=steps, initial=start, desc=label, disable=not progress)
+    return tqdm(
+        total=total,
+        initial=start,
+        desc=label,
+        unit=f" {unit}",
+        unit_scale=total > 1_000_000,
+        disable=not progress,
+    )
 
 
 @dataclass
