@@ -1,7 +1,8 @@
 """Files too slow to compute in a chapter, each with a card that says where it came from.
 
 Tensors are kept as safetensors under ``data/weights``, tables as parquet under ``data/results``,
-and ``NAME.card.json`` beside each says what made it and what its sha256 is. Loading reads the file
+texts as parquet under ``data/texts`` (`corpora.shipped` reads them), a tokenizer as JSON under
+``data/settings``, and ``NAME.card.json`` beside each says what made it and what its sha256 is. Loading reads the file
 once, compares the sha256, and only then looks inside; nothing is ever unpickled::
 
     table = artifacts.load_table("induction-seeds")        # {"accuracy": array([...]), ...}
@@ -38,7 +39,13 @@ DATA = Path(__file__).parent / "data"
 LARGEST = 16 * 2**20
 """Bytes that one artifact may have."""
 
-_FOLDERS = {"tensors": ("weights", ".safetensors"), "table": ("results", ".parquet")}
+_FOLDERS = {
+    "tensors": ("weights", ".safetensors"),
+    "table": ("results", ".parquet"),
+    "texts": ("texts", ".parquet"),
+    "json": ("settings", ".json"),
+}
+_CARD = ".card.json"
 _NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 _ABSOLUTE = re.compile(r"(?:^|[\s\"'=(,;:<\[{|])(?:/(?!/)[\w.~-]|~[\w-]*/|[A-Za-z]:[\\/]|\\\\)")
 _PACKAGES = ("mechbook", "torch", "numpy", "transformer-lens", "safetensors", "pyarrow")
@@ -119,7 +126,7 @@ class Recipe:
         name: of the artifact.
         function: ``package.module:function``; returns the content and what its card must say.
         chapter: the chapter that it belongs to.
-        kind: ``tensors`` or ``table``.
+        kind: ``tensors``, ``table``, ``texts`` or ``json``.
         minutes: about how long it takes on two cores.
     """
 
@@ -170,11 +177,33 @@ def load_table(name: str, *, data: Path = DATA) -> dict[str, np.ndarray]:
     Raises:
         ArtifactError: no such artifact, or file or card missing, truncated or altered.
     """
+    return _columns(_verified(name, "table", data))
+
+
+def _columns(content: bytes) -> dict[str, np.ndarray]:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(io.BytesIO(_verified(name, "table", data)))
+    table = pq.read_table(io.BytesIO(content))
     columns = {c: table.column(c).to_numpy() for c in table.column_names}
     return {c: x.astype(str) if x.dtype == object else x for c, x in columns.items()}
+
+
+def load_texts(name: str, *, data: Path = DATA) -> dict[str, np.ndarray]:
+    """The columns of a text that ships with the book, after its sha256 was compared.
+
+    Raises:
+        ArtifactError: no such artifact, or file or card missing, truncated or altered.
+    """
+    return _columns(_verified(name, "texts", data))
+
+
+def load_json(name: str, *, data: Path = DATA) -> Any:
+    """The content of a JSON artifact, after its sha256 was compared.
+
+    Raises:
+        ArtifactError: no such artifact, or file or card missing, truncated or altered.
+    """
+    return json.loads(_verified(name, "json", data))
 
 
 def load_card(name: str, *, data: Path = DATA) -> Card:
@@ -236,8 +265,9 @@ def _names(data: Path) -> list[str]:
     """Names with a file or a card, in order."""
     found = set()
     for folder, ending in _FOLDERS.values():
-        for end in (ending, ".card.json"):
-            found |= {p.name.removesuffix(end) for p in (data / folder).glob(f"[!.]*{end}")}
+        cards = {p.name.removesuffix(_CARD) for p in (data / folder).glob(f"[!.]*{_CARD}")}
+        files = {p.name for p in (data / folder).glob(f"[!.]*{ending}")}
+        found |= cards | {f.removesuffix(ending) for f in files if not f.endswith(_CARD)}
     return sorted(found)
 
 
@@ -253,7 +283,7 @@ def _file(name: str, kind: str, data: Path) -> Path:
 
 
 def _card_path(file: Path) -> Path:
-    return file.with_name(f"{file.stem}.card.json")
+    return file.with_name(f"{file.stem}{_CARD}")
 
 
 def _shown(file: Path) -> str:
@@ -295,6 +325,32 @@ def save_table(name: str, columns: Mapping[str, Any], *, card: Card, data: Path 
         ArtifactError: a bad name, columns that are no table, a card with an absolute path, or
             more than 16 MiB.
     """
+    return _write(name, "table", _parquet(columns), card, data)
+
+
+def save_texts(name: str, columns: Mapping[str, Any], *, card: Card, data: Path = DATA) -> Card:
+    """Write a text that ships with the book, one document a row, and its card.
+
+    Raises:
+        ArtifactError: as `save_table`, or no column ``text``.
+    """
+    if "text" not in columns:
+        raise ArtifactError(f"{name} needs a column text; it has: {', '.join(columns) or 'none'}")
+    return _write(name, "texts", _parquet(columns), card, data)
+
+
+def save_json(name: str, content: Any, *, card: Card, data: Path = DATA) -> Card:
+    """Write plain values as JSON, and their card; the card as it was written, sha256 included.
+
+    Raises:
+        ArtifactError: a bad name, a card with an absolute path, or more than 16 MiB.
+    """
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return _write(name, "json", text.encode(), card, data)
+
+
+def _parquet(columns: Mapping[str, Any]) -> bytes:
+    """Columns of one length as the content of a parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -305,8 +361,10 @@ def save_table(name: str, columns: Mapping[str, Any], *, card: Card, data: Path 
     if wrong := [key for key, array in arrays.items() if array.dtype.kind not in "biufU"]:
         raise ArtifactError(f"column {wrong[0]} holds neither numbers, nor booleans, nor text")
     stream = io.BytesIO()
-    pq.write_table(pa.table({k: pa.array(a) for k, a in arrays.items()}), stream)
-    return _write(name, "table", stream.getvalue(), card, data)
+    pq.write_table(
+        pa.table({k: pa.array(a) for k, a in arrays.items()}), stream, compression="zstd"
+    )
+    return stream.getvalue()
 
 
 def _write(name: str, kind: str, content: bytes, card: Card, data: Path) -> Card:
@@ -414,11 +472,21 @@ def make(name: str, /, *, data: Path = DATA, **options: Any) -> Card:
     start = time.perf_counter()
     content, facts = function(**options)
     seconds = round(time.perf_counter() - start, 1)
-    given = "".join(f" --{key} {value}" for key, value in options.items())
+    given = "".join(f" --{key} {_without_folder(value)}" for key, value in options.items())
     command = f"python -m mechbook make {name}{given}"
     card = _card(recipe, {"command": command, "seconds": seconds, **facts})
-    save = save_tensors if recipe.kind == "tensors" else save_table
+    save = {
+        "tensors": save_tensors,
+        "table": save_table,
+        "texts": save_texts,
+        "json": save_json,
+    }[recipe.kind]
     return save(name, content, card=card, data=data)
+
+
+def _without_folder(value: Any) -> Any:
+    """A path on this machine by its last name; any other value as it is."""
+    return Path(value).resolve().name if isinstance(value, str) and Path(value).exists() else value
 
 
 def _card(recipe: Recipe, facts: Mapping[str, Any]) -> Card:

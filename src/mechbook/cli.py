@@ -111,7 +111,8 @@ def _make(options: argparse.Namespace) -> int:
         there = ", ".join(recipes) or "none yet"
         raise ValueError(f"no artifact {options.name!r} can be made; those that can: {there}")
     recipe = recipes[options.name]
-    given = {} if options.device is None else {"device": options.device}
+    chosen = {"device": options.device, "text": options.text}
+    given = {key: value for key, value in chosen.items() if value is not None}
     where = f" on {options.device}" if options.device else ""
     told = f"{recipe.name} by {recipe.function}{where}, about {recipe.minutes:g} min on two cores"
     if options.dry_run:
@@ -462,6 +463,7 @@ def _parser() -> argparse.ArgumentParser:
     make = command("make", _make, "Compute an artifact again.")
     make.add_argument("name", metavar="NAME", help="as in `list`")
     make.add_argument("--device", help="cpu, cuda, mps; the recipe's own choice without it")
+    make.add_argument("--text", help="folder of parquet files, or a data set of the hub")
     make.add_argument("--dry-run", action="store_true", help="say what would be done")
     worksheet = command("worksheet", _worksheet, "A chapter's exercises as Markdown, to print.")
     worksheet.add_argument("chapter", metavar="CHAPTER", help="as in `list`")

@@ -47,6 +47,7 @@ class Document:
         source: The hub name or the file that it came from, as the caller spelled it.
         split: The split that it belongs to: ``train``, ``validation``, ...
         index: Its place in the split, counted from 0 before any shuffling.
+        author: Its column ``author``, or "" where there is none.
     """
 
     text: str
@@ -54,6 +55,7 @@ class Document:
     source: str
     split: str
     index: int
+    author: str = ""
 
 
 @dataclass(frozen=True)
@@ -383,7 +385,8 @@ def _document(
             f"{', '.join(name for name in row if name != column) or 'none'}"
         )
     name = row.get(title)
-    return Document(text, "" if name is None else str(name), source, split, index)
+    author = str(row.get("author") or "")
+    return Document(text, "" if name is None else str(name), source, split, index, author)
 
 
 def _shuffled(documents: Iterator[Document], seed: int, buffer: int) -> Iterator[Document]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -32,10 +32,14 @@ class Stream:
     Attributes:
         ids: the tokens of all documents, one after another.
         ends: for each document, the place after its last token.
+        begins: whether a token begins a word (or is a mark of its own).
+        characters: how many each document has, as it was given.
     """
 
     ids: Int[np.ndarray, " token"]
     ends: Int[np.ndarray, " document"]
+    begins: Bool[np.ndarray, " token"]
+    characters: Int[np.ndarray, " document"]
 
 
 @dataclass(frozen=True)
@@ -132,13 +136,16 @@ def encode(tokenizer: Tokenizer, texts: Iterable[str], at_once: int = 16) -> Str
     Raises:
         ValueError: no token in any of them.
     """
-    ids: list[np.ndarray] = []
+    ids, begins, characters = [], [], []
     for group in _groups(texts, at_once):
+        characters += [len(text) for text in group]
         for coded in tokenizer.encode_batch(group, add_special_tokens=False):
             ids.append(np.array(coded.ids, dtype=np.uint16))
+            begins.append(np.diff(np.array(coded.word_ids, dtype=np.int64), prepend=-1) > 0)
     if not sum(map(len, ids)):
         raise ValueError("the text is empty; there is no token to learn from")
-    return Stream(np.concatenate(ids), np.cumsum([len(part) for part in ids]))
+    ends = np.cumsum([len(part) for part in ids])
+    return Stream(np.concatenate(ids), ends, np.concatenate(begins), np.array(characters))
 
 
 def windows(tokenizer: Tokenizer, stream: Stream, length: int) -> Windows:

@@ -41,20 +41,25 @@ _ENDING = r"'(?:s|t|re|ve|m|ll|d)(?!\p{L})"
 _WORD = rf"{PARAGRAPH}|{_ENDING}|[\p{{L}}\p{{M}}]+|[0-9]+|."
 _PUNCTUATION = ".,;:?!—-“”‘’()…&£$°[]"
 
-MONTHS = (
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+MONTHS = _words(
     "January February March April May June July August September October November December"
-).split()
-WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-NUMBERS = (
+)
+WEEKDAYS = _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+NUMBERS = _words(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
     "sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety "
     "hundred thousand million first second third fourth fifth sixth seventh eighth ninth tenth"
-).split()
-PRONOUNS = (
+)
+PRONOUNS = _words(
     "I me my mine myself you your yours yourself he him his himself she her hers herself it its "
     "itself we us our ours ourselves they them their theirs themselves who whom whose"
-).split()
-ANALOGIES = (
+)
+ANALOGIES = _words(
     "king queen man woman men women boy girl boys girls prince princess duke duchess lord lady "
     "father mother brother sister son daughter husband wife uncle aunt nephew niece grandfather "
     "grandmother actor actress emperor empress hero heroine host hostess widow widower god goddess "
@@ -64,7 +69,7 @@ ANALOGIES = (
     "oldest young younger youngest long longer longest London England Paris France Rome Italy "
     "Berlin Germany Madrid Spain Moscow Russia English French Italian German Spanish Russian "
     "child children house houses hand hands day days year years foot feet tooth teeth"
-).split()
+)
 ALWAYS = tuple(
     dict.fromkeys(
         word
