@@ -124,7 +124,7 @@ def open_text(source: str | Path, split: str) -> corpora.Text:
     for name, files in found.items():
         if len(files) != 1:
             raise ValueError(
-                f"{folder.name} has {len(files)} parquet files with {name!r} in their name; "
+                f"{folder.resolve().name} has {len(files)} parquet files with {name!r} in their name; "
                 "it takes exactly one"
             )
     return corpora.files({name: files[0] for name, files in found.items()}, split=split)

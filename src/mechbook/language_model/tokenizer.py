@@ -7,8 +7,8 @@ that is in no type is spelled in bytes. So nothing is ever unknown.
 
 Spaces are no tokens. The decoder puts them back by rule, so that text comes back with its words
 and its punctuation; what gets lost on the way is markup (``*``, ``_``, ``#``), the width of spaces,
-and the difference between ways to write a dash, dots or a quotation mark. A blank line is the
-token ``¶``.
+the space between two words that are spelled in bytes to their ends, and the difference between
+ways to write a dash, dots or a quotation mark. A blank line is the token ``¶``.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class TokenizerConfig:
     """What is counted as a type.
 
     Attributes:
-        n_types: size of the vocabulary.
+        n_types: size of the vocabulary; less where the text has fewer words.
         n_pieces: pieces of words among them, made by byte-pair encoding of the rare words.
         alphabet: characters seen at least so often inside rare words get a type of their own.
     """
@@ -108,7 +108,8 @@ def train(texts: Iterable[str], config: TokenizerConfig | None = None) -> Tokeni
         config: sizes.
 
     Raises:
-        ValueError: no words in the text, or ``n_types`` leaves no room for them.
+        ValueError: no words in the text, or ``n_types`` leaves no room for the pieces and the
+            words that are always there.
     """
     config = config or TokenizerConfig()
     counts = count_words(texts)
@@ -125,6 +126,12 @@ def train(texts: Iterable[str], config: TokenizerConfig | None = None) -> Tokeni
     whole = {*itertools.islice(dict.fromkeys([*ALWAYS, *ranked]), room)}
     pieces, merges = _pieces({w: n for w, n in counts.items() if w not in whole}, config)
     types = list(dict.fromkeys([*fixed, *pieces, *ALWAYS, *ranked]))[: config.n_types]
+    if lost := {*ALWAYS} - {*types}:
+        raise ValueError(
+            f"n_types is {config.n_types}; the text has so many letters that {len(pieces)} pieces "
+            f"crowd out {len(lost)} words that are always there; give more types, or a higher "
+            f"alphabet than {config.alphabet}"
+        )
     return _assemble({token: i for i, token in enumerate(types)}, merges)
 
 
@@ -153,6 +160,7 @@ def _pieces(
     trainer = trainers.BpeTrainer(
         vocab_size=max(config.n_pieces, len(singles) + 1),
         continuing_subword_prefix="##",
+        special_tokens=_letters(words),
         show_progress=False,
     )
     maker.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -160,6 +168,20 @@ def _pieces(
     merges = [tuple(pair) for pair in json.loads(maker.to_str())["model"]["merges"]]
     learned = [first + second.removeprefix("##") for first, second in merges]
     return [*singles, *learned], merges
+
+
+def _letters(words: dict[str, int]) -> list[str]:
+    """The letters, first those that begin a word, then those inside, the frequent before the rare.
+
+    The trainer decides between equally frequent pairs by the order of their letters; left to
+    itself, it takes that order from a hash table, and so from chance.
+    """
+    inside = Counter[str]()
+    for word, count in words.items():
+        for letter in word[1:]:
+            inside[letter] += count
+    ranked = sorted(inside, key=lambda letter: (-inside[letter], letter))
+    return [*sorted({c for word in words for c in word}), *(f"##{c}" for c in ranked)]
 
 
 def _assemble(vocabulary: dict[str, int], merges: Sequence[tuple[str, str]]) -> Tokenizer:

@@ -41,7 +41,12 @@ def load(*, data: Path = artifacts.DATA) -> TransformerBridge:
             f"{TOKENIZER} is not the tokenizer that {NAME} was trained with; restore both from one "
             f"commit, or make both again (`python -m mechbook make {TOKENIZER}`, then `{NAME}`)"
         )
-    return restore(tokenizer, tensors)
+    try:
+        return restore(tokenizer, tensors)
+    except artifacts.ArtifactError as error:
+        raise artifacts.ArtifactError(
+            f"weights/{NAME}.safetensors: {error}; `python -m mechbook make {NAME}` makes it again"
+        ) from error
 
 
 def load_tokenizer(*, data: Path = artifacts.DATA) -> Tokenizer:
@@ -144,7 +149,10 @@ def trained(text: str, device: str = "cpu") -> tuple[TransformerBridge, History]
 
 
 def seconds(history: History) -> np.ndarray:
-    """Seconds of training up to each measurement, over all parts of a run that was interrupted."""
+    """Seconds of training up to each measurement, over all parts of a run that was interrupted.
+
+    Of the time between two measurements in which a run was stopped, only what came after counts.
+    """
     since_start = history.metrics["seconds"]
     steps = np.diff(since_start, prepend=0.0)
     return np.where(steps > 0, steps, since_start).cumsum()

@@ -1,0 +1,142 @@
+"""What the model can and cannot do: small tests of grammar, knowledge and arithmetic.
+
+Each test is a list of prompts with a right and a wrong continuation. The model passes a prompt if
+it gives the right one the greater probability; a coin passes half of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+
+from mechbook.language_model import score, tokenizer
+
+NUMBERS = tokenizer.NUMBERS[1:13]  # one to twelve
+SINGULAR = ("king", "man", "boy", "house", "door", "friend", "child", "horse")
+PLURAL = ("kings", "men", "boys", "houses", "doors", "friends", "children", "horses")
+CAPITALS = (
+    ("France", "Paris"),
+    ("England", "London"),
+    ("Italy", "Rome"),
+    ("Germany", "Berlin"),
+    ("Spain", "Madrid"),
+    ("Russia", "Moscow"),
+)
+GENDER = (
+    ("king", "queen"),
+    ("man", "woman"),
+    ("boy", "girl"),
+    ("father", "mother"),
+    ("brother", "sister"),
+    ("husband", "wife"),
+    ("uncle", "aunt"),
+    ("prince", "princess"),
+)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt with two continuations.
+
+    Attributes:
+        prompt: the text so far.
+        right: the token that should follow.
+        wrong: the token that should not.
+        kind: a group within the test.
+    """
+
+    prompt: str
+    right: str
+    wrong: str
+    kind: str = ""
+
+
+def agreement() -> list[Item]:
+    """Subject and verb agree in number over a noun in between that may have another number."""
+    items = []
+    for i, between in itertools.product(range(len(SINGULAR)), ("of", "near", "behind")):
+        other = (i + 3) % len(SINGULAR)
+        for one, many in itertools.product((SINGULAR, PLURAL), (SINGULAR, PLURAL)):
+            right, wrong = ("was", "were") if one is SINGULAR else ("were", "was")
+            kind = "same number between" if one is many else "other number between"
+            items.append(Item(f"The {one[i]} {between} the {many[other]}", right, wrong, kind))
+    return items
+
+
+def reflexives() -> list[Item]:
+    """A reflexive pronoun has the gender of its subject."""
+    verbs = ("hid", "saw", "asked", "dressed", "found")
+    items = []
+    for (man, woman), verb in itertools.product(GENDER, verbs):
+        items.append(Item(f"The {man} {verb}", "himself", "herself", "he"))
+        items.append(Item(f"The {woman} {verb}", "herself", "himself", "she"))
+    return items
+
+
+def closing() -> list[Item]:
+    """What was opened is closed in its own way: a quotation by its mark, a bracket by its bracket."""
+    inside = ("I do not know", "the old man is dead", "it is late", "you are right")
+    items = [Item(f"He said, “{words}.", "”", ")", "quotation") for words in inside]
+    items += [Item(f"He came (and {words}", ")", "”", "bracket") for words in inside]
+    return items
+
+
+def sums() -> list[Item]:
+    """Sums of small numbers in words, against a sum that is one off."""
+    items = []
+    for a, b in itertools.product(range(1, 7), range(1, 6)):
+        wrong = a + b + (1 if (a + b) % 2 else -1)
+        prompt = f"{NUMBERS[a - 1].capitalize()} and {NUMBERS[b - 1]} make"
+        items.append(Item(prompt, NUMBERS[a + b - 1], NUMBERS[wrong - 1]))
+    return items
+
+
+def capitals() -> list[Item]:
+    """Capitals of countries, each against the other capitals."""
+    return [
+        Item(f"The capital of {country} is", city, other)
+        for (country, city), (_, other) in itertools.permutations(CAPITALS, 2)
+    ]
+
+
+TESTS = {
+    "subject and verb": agreement,
+    "himself or herself": reflexives,
+    "closing marks": closing,
+    "capitals": capitals,
+    "sums": sums,
+}
+
+
+@torch.no_grad()
+def margins(model: Any, items: Sequence[Item]) -> Float[torch.Tensor, " item"]:
+    """By how many nats the right continuation beats the wrong one.
+
+    Raises:
+        ValueError: a continuation is not a single token, or a prompt is too long.
+    """
+    found = []
+    for item in items:
+        tokens = model.to_tokens(item.prompt)
+        score.check_length(model, tokens.shape[1])
+        right, wrong = (_single(model, word) for word in (item.right, item.wrong))
+        guess = model(tokens)[0, -1].float().log_softmax(-1)
+        found.append(guess[right] - guess[wrong])
+    return torch.stack(found)
+
+
+def passed(model: Any, items: Sequence[Item]) -> Bool[torch.Tensor, " item"]:
+    """Whether the right continuation is the more probable."""
+    return margins(model, items) > 0
+
+
+def _single(model: Any, word: str) -> int:
+    ids = model.tokenizer.backend_tokenizer.encode(word, add_special_tokens=False).ids
+    if len(ids) != 1:
+        raise ValueError(f"{word!r} is {len(ids)} tokens; give a word that is a single one")
+    return ids[0]
