@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mechbook import artifacts
@@ -67,6 +67,46 @@ def test_table_comes_back_with_its_types(data):
     assert back["loss"].dtype == np.float32
 
 
+def saved_texts(data):
+    columns = {"title": np.array(["Emma", ""]), "text": np.array(["Emma — “ß”\n\nx", "two"])}
+    artifacts.save_texts("tales", columns, card=a_card(), data=data)
+    return columns
+
+
+def test_texts_come_back_as_they_were(data):
+    columns = saved_texts(data)
+    back = artifacts.load_texts("tales", data=data)
+    assert {name: column.tolist() for name, column in back.items()} == {
+        name: column.tolist() for name, column in columns.items()
+    }
+
+
+def test_texts_without_a_column_of_text_are_refused(data):
+    with pytest.raises(ArtifactError, match="tales needs a column text; it has: title"):
+        artifacts.save_texts("tales", {"title": ["x"]}, card=a_card(), data=data)
+
+
+plain_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=30)
+@given(content=plain_values)
+def test_plain_values_come_back_as_they_were(tmp_path_factory, content):
+    data = tmp_path_factory.mktemp("plain")
+    artifacts.save_json("settings-of-it", content, card=a_card(), data=data)
+    assert artifacts.load_json("settings-of-it", data=data) == content
+
+
+def test_a_json_file_is_no_card_and_a_card_no_json_file(data):
+    artifacts.save_json("words", [1], card=a_card(), data=data)
+    (status,) = artifacts.listing(data=data)
+    assert (status.name, status.kind, status.problem) == ("words", "json", "")
+
+
 @pytest.mark.parametrize("columns", [{}, {"a": [1], "b": [1, 2]}, {"a": [[1]]}, {"a": [None]}])
 def test_what_is_no_table_is_refused(data, columns):
     with pytest.raises(ArtifactError, match="column"):
@@ -117,6 +157,30 @@ def test_damage_gives_one_line_with_file_and_command(data, how):
     assert str(data) not in text
 
 
+@pytest.mark.parametrize(
+    ("name", "load", "file"),
+    [
+        ("tales", artifacts.load_texts, "texts/tales.parquet"),
+        ("words", artifacts.load_json, "settings/words.json"),
+    ],
+)
+@pytest.mark.parametrize("how", ["altered", "truncated", "missing"])
+def test_damaged_texts_and_plain_values_are_refused(data, name, load, file, how):
+    saved_texts(data)
+    artifacts.save_json("words", ["a", "b"], card=a_card(), data=data)
+    content = (data / file).read_bytes()
+    match how:
+        case "altered":
+            (data / file).write_bytes(content[:5] + bytes([content[5] ^ 1]) + content[6:])
+        case "truncated":
+            (data / file).write_bytes(content[:-1])
+        case "missing":
+            (data / file).unlink()
+    with pytest.raises(ArtifactError, match=rf"{file} is .*make {name}`") as raised:
+        load(name, data=data)
+    one_line(raised)
+
+
 @given(position=st.integers(0, 10_000), bit=st.integers(0, 7))
 def test_any_flipped_bit_is_noticed(tmp_path_factory, position, bit):
     data = tmp_path_factory.mktemp("bits")
@@ -148,6 +212,9 @@ def test_wrong_kind_says_how_to_read_it(data):
     saved_tensors(data)
     with pytest.raises(ArtifactError, match="load_tensors"):
         artifacts.load_table("two-weights", data=data)
+    saved_texts(data)
+    with pytest.raises(ArtifactError, match="load_texts"):
+        artifacts.load_table("tales", data=data)
 
 
 def test_one_name_cannot_hold_two_kinds(data):
@@ -199,6 +266,8 @@ def room(data, monkeypatch):
     module = types.ModuleType("a_room")
     module.weights = lambda scale=1.0: ({"W": scale * torch.ones(2)}, {"about": "W", "seeds": [3]})
     module.shy = lambda: ({"a": [1]}, {"seeds": []})
+    module.plain = lambda text: ([1], {"about": "plain", "seeds": []})
+    module.texts = lambda: ({"text": ["x"]}, {"about": "texts", "seeds": []})
     monkeypatch.setitem(sys.modules, "a_room", module)
     line = "- {{name: {}, function: '{}', chapter: c, kind: {}, minutes: 1}}\n"
     data.mkdir()
@@ -206,6 +275,8 @@ def room(data, monkeypatch):
         line.format("ones", "a_room:weights", "tensors")
         + line.format("shy", "a_room:shy", "table")
         + line.format("gone", "a_room:gone", "table")
+        + line.format("plain", "a_room:plain", "json")
+        + line.format("tales", "a_room:texts", "texts")
     )
     return data
 
@@ -220,7 +291,7 @@ def test_make_computes_saves_and_says_how(room):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("nope", {}, "there are: gone, ones, shy"),
+        ("nope", {}, "there are: gone, ones, plain, shy, tales"),
         ("ones", {"speed": 1}, "takes: scale"),
         ("gone", {}, "cannot be found"),
         ("shy", {}, "must give about and seeds"),
@@ -230,6 +301,30 @@ def test_make_refuses_in_one_line(room, name, options, message):
     with pytest.raises(ArtifactError, match=message) as raised:
         artifacts.make(name, data=room, **options)
     one_line(raised)
+
+
+def test_make_saves_plain_values_and_texts(room):
+    artifacts.make("plain", data=room, text="owner/books")
+    artifacts.make("tales", data=room)
+    assert artifacts.load_json("plain", data=room) == [1]
+    assert artifacts.load_texts("tales", data=room)["text"].tolist() == ["x"]
+
+
+@pytest.mark.parametrize("where", ["absolute", "relative", "here"])
+def test_a_card_names_a_folder_and_not_where_it_lies(room, tmp_path, monkeypatch, where):
+    books = tmp_path / "deep" / "my-books"
+    books.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path if where == "relative" else books)
+    given_as = {"absolute": str(books), "relative": "deep/my-books", "here": "."}[where]
+    card = artifacts.make("plain", data=room, text=given_as)
+    assert card.command == "python -m mechbook make plain --text my-books"
+    written = (room / "settings" / "plain.card.json").read_text(encoding="utf-8")
+    assert str(tmp_path) not in written
+
+
+def test_a_name_of_the_hub_stays_whole_in_the_card(room):
+    card = artifacts.make("plain", data=room, text="owner/no-such-books")
+    assert card.command == "python -m mechbook make plain --text owner/no-such-books"
 
 
 def test_artifact_not_made_yet_names_its_command(room):

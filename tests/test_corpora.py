@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechbook import corpora
+from mechbook import artifacts, corpora
 
 BOOKS = [("Emma", "Emma Woodhouse, handsome"), ("Persuasion", "Sir Walter\n\nElliot"), ("", "x")]
 
@@ -67,6 +67,16 @@ def test_a_text_file_obeys_the_column_name(folder):
 def test_a_folder_gives_all_its_text_files_in_the_order_of_their_names(folder):
     sources = [Path(d.source).name for d in corpora.files(folder)]
     assert sources == ["books.jsonl"] * 3 + ["books.parquet"] * 3 + ["two.txt"] + ["one.txt"]
+
+
+def test_an_author_comes_with_its_document(tmp_path):
+    rows = {"text": ["a", "b"], "author": ["Jane Austen", None]}
+    pq.write_table(pa.table(rows), tmp_path / "books.parquet")
+    assert [d.author for d in corpora.files(tmp_path)] == ["Jane Austen", ""]
+
+
+def test_without_a_column_of_authors_there_is_none(folder):
+    assert {d.author for d in corpora.files(folder)} == {""}
 
 
 def test_indices_count_through_all_files(folder):
@@ -370,6 +380,23 @@ def test_an_unknown_shipped_text_lists_those_there(folder, monkeypatch):
 def test_a_shipped_text_is_read(folder, monkeypatch):
     monkeypatch.setattr(corpora, "SHIPPED_FOLDER", folder)
     assert [d.title for d in corpora.shipped("one", max_characters=5)] == ["one"]
+
+
+def test_texts_saved_as_an_artifact_ship(tmp_path, monkeypatch):
+    columns = {"title": ["Emma", "Kim"], "author": ["Austen", "Kipling"], "text": ["a\n\nb", "c"]}
+    card = artifacts.Card("two books", "tests:made", "none", [], 0.0, commit="0" * 40)
+    artifacts.save_texts("tales", columns, card=card, data=tmp_path)
+    monkeypatch.setattr(corpora, "SHIPPED_FOLDER", tmp_path / "texts")
+    assert [*corpora.shipped_names()] == ["tales"]
+    found = [(d.title, d.author, d.text) for d in corpora.shipped("tales")]
+    assert found == [("Emma", "Austen", "a\n\nb"), ("Kim", "Kipling", "c")]
+
+
+def test_shipped_texts_lie_where_artifacts_save_them(tmp_path):
+    card = artifacts.Card("a book", "tests:made", "none", [], 0.0, commit="0" * 40)
+    artifacts.save_texts("tales", {"text": ["a"]}, card=card, data=tmp_path)
+    (file,) = tmp_path.rglob("*.parquet")
+    assert file.parent.relative_to(tmp_path) == corpora.SHIPPED_FOLDER.relative_to(artifacts.DATA)
 
 
 def test_with_no_shipped_text_the_way_out_is_named(tmp_path, monkeypatch):

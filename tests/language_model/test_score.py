@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from mechbook import training
 from mechbook.language_model import score
 from mechbook.language_model.score import Reading
 
@@ -15,7 +16,8 @@ TEXT = "The king said to the queen: “I don't know.” " * 3
 
 @pytest.fixture
 def tokens(tokenizer):
-    drawn = torch.randint(1, tokenizer.get_vocab_size(), (5, 9))
+    draw = training.generator(0)
+    drawn = torch.randint(1, tokenizer.get_vocab_size(), (5, 9), generator=draw)
     return torch.cat([torch.zeros(5, 1, dtype=torch.long), drawn], 1)
 
 

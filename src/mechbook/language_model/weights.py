@@ -144,7 +144,9 @@ def trained(text: str, device: str = "cpu") -> tuple[TransformerBridge, History]
         cut.append(corpus.windows(tokenizer, corpus.encode(tokenizer, texts), config.n_ctx))
     model = build(config, tokenizer).to(device)
     checkpoint = WORKSHOP / "checkpoint.safetensors"
-    history = train.run(model, *cut, train.TrainingConfig(), checkpoint=checkpoint, progress=True)
+    books, held_out = cut
+    settings = train.TrainingConfig()
+    history = train.run(model, books, held_out, settings, checkpoint=checkpoint, progress=True)
     return model, history
 
 

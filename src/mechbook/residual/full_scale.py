@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechbook import pretrained
+from mechbook.pretrained import find, main
 
-def find(name: str) -> Path | None:
-    """The folder of a model: a local folder of that name, or its place in Hugging Face's cache; None without."""
-    from huggingface_hub import try_to_load_from_cache
+__all__ = ["early_logits", "find", "lens_report", "load", "main"]
 
-    if Path(name, "config.json").is_file():
-        return Path(name)
-    config = try_to_load_from_cache(name, "config.json")
-    return Path(config).parent if isinstance(config, str) else None
-
-
-def load(name: str) -> Any:
-    """A pretrained model as a ``TransformerBridge``, from the local disk alone.
-
-    Raises:
-        ValueError: the model is not there; the text says how to fetch it.
-    """
-    folder = find(name)
-    if folder is None:
-        fetch = f"python -m mechbook.residual.full_scale {name}"
-        raise ValueError(
-            f"{name} is not on this machine; with a network, fetch it once by `{fetch}`."
-        )
-    from transformer_lens.model_bridge import TransformerBridge
-
-    return TransformerBridge.boot_transformers(str(folder), device="cpu")
+load = partial(pretrained.load, module="mechbook.residual.full_scale")
+"""`pretrained.load`, which names this module as the one that fetches a model."""
 
 
 @torch.no_grad()
@@ -75,22 +54,6 @@ def lens_report(name: str, prompt: str, word: str) -> str:
             f"after {depth:2d} layers: {guess!r:14} {word!r} has rank {rank}, p = {chance:.3f}"
         )
     return "\n".join(lines)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Fetch a model into the local cache of Hugging Face, and say so."""
-    parser = argparse.ArgumentParser(prog="mechbook.residual.full_scale", description=main.__doc__)
-    parser.add_argument("name", help="a model of the hub, such as gpt2")
-    name = parser.parse_args(arguments).name
-    from huggingface_hub import snapshot_download
-
-    print(f"fetching {name} from the hub into the local cache")
-    try:
-        snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors"])
-    except OSError as error:
-        print(f"{name} could not be fetched: {error}".splitlines()[0], file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":
