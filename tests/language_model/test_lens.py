@@ -40,7 +40,7 @@ def test_depths_go_from_the_embedding_to_the_end(model, windows):
     )
     depths = lens.streams(model, read)
     assert lens.labels(model) == LABELS
-    torch.testing.assert_close(depths[0], (model.W_E[read] + model.W_pos[:12]).detach())
+    torch.testing.assert_close(depths[0], model.W_E[read].detach())
     torch.testing.assert_close(depths[-1], seen["last"].detach())
 
 
@@ -65,16 +65,15 @@ def test_the_embedding_depth_by_hand(model, windows):
     found = lens.lens_loss(model, windows)
     W_E, gain = model.W_E.detach().numpy(), model.ln_final.weight.detach().numpy()
     for row, posn in ((0, 0), (2, 7), (4, 11)):
-        stream = W_E[windows[row, posn]] + model.W_pos.detach().numpy()[posn]
+        stream = W_E[windows[row, posn]]
         logits = W_E @ (gain * stream / np.sqrt((stream**2).mean() + model.cfg.eps))
         loss = np.log(np.exp(logits).sum()) - logits[windows[row, posn + 1]]
         assert float(found.loss[0, row, posn]) == pytest.approx(loss, abs=1e-4)
 
 
-def test_an_embedding_of_unit_vectors_without_positions_reads_itself_back(tiny, windows):
+def test_an_embedding_of_unit_vectors_reads_itself_back(tiny, windows):
     with torch.no_grad():
         tiny.W_E.div_(tiny.W_E.norm(dim=1, keepdim=True))
-        tiny.W_pos.zero_()
     assert float(lens.lens_loss(tiny, windows).repeats[0]) == 1
 
 

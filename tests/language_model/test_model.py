@@ -59,12 +59,15 @@ def test_a_seed_fixes_the_first_weights(tokenizer):
     assert not torch.equal(one.W_Q, other.W_Q)
 
 
-def test_positions_start_as_large_as_words_and_all_different(tiny):
-    words, positions = tiny.W_E.detach(), tiny.W_pos.detach()
-    size = positions.norm(dim=1)
-    torch.testing.assert_close(size, size[:1].expand(16))
-    assert float(size[0]) == pytest.approx(float(words.norm(dim=1).mean()), rel=0.1)
-    assert float(torch.cdist(positions, positions).fill_diagonal_(9).min()) > 1e-3
+def test_positions_are_told_by_distance_alone(tiny):
+    """Where one word is said again and again, attention depends on the distance only."""
+    _, cache = tiny.run_with_cache(torch.full((1, 12), 300))
+    pattern = cache["blocks.0.attn.hook_pattern"][0]
+    here = pattern.diagonal(0, 1, 2)
+    for back in (1, 2, 3):
+        ratio = pattern.diagonal(-back, 1, 2) / here[:, back:]
+        torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio))
+        assert float((ratio - 1).abs().max()) > 1e-4
 
 
 def test_a_position_sees_nothing_after_it(tiny):

@@ -13,7 +13,8 @@ from mechbook.language_model import score, small
 TINY = small.SmallConfig(
     n_layers=1, d_model=16, d_mlp=32, length=12, batch=2, steps=40, measure_every=20
 )
-TURNS = "the king said to the old queen : I saw a house on the hill".split()
+SENTENCE = "the king said to the old queen : I saw a house on the hill"
+TURNS = SENTENCE.split(" ")
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_rows_count_tokens_and_average_the_training_loss_between_measurements(tr
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"length": 0}, {"learning_rate": 0.0}, {"warmup": 1.0}]
+    "wrong", [{"steps": 0}, {"length": 0}, {"block_rate": 0.0}, {"warmup": 1.0}]
 )
 def test_settings_that_train_nothing_are_refused(wrong):
     with pytest.raises(ValueError, match="must be"):
@@ -124,3 +125,15 @@ def test_settings_that_train_nothing_are_refused(wrong):
 def test_a_recipe_without_seeds_is_refused():
     with pytest.raises(ValueError, match="1 or more"):
         small.make_seeds(seeds=0)
+
+
+def test_the_recipe_has_each_seed_and_the_longer_run(monkeypatch, tokenizer, parts):
+    monkeypatch.setattr(small, "SmallConfig", lambda: TINY)
+    monkeypatch.setattr(small, "shipped", lambda *_: parts)
+    monkeypatch.setattr(small.weights, "load_tokenizer", lambda: tokenizer)
+    monkeypatch.setattr(small.artifacts, "checksum", lambda name: f"sha256 of {name}")
+    columns, facts = small.make_seeds(seeds=2, longer=2)
+    assert columns["seed"].tolist() == [0] * 3 + [1] * 3 + [0] * 3
+    assert columns["step"].tolist() == [0, 20, 40] * 2 + [0, 40, 80]
+    assert {len(values) for values in columns.values()} == {9}
+    assert facts["seeds"] == [0, 1]

@@ -63,14 +63,6 @@ def stream_scores(model: Any, windows: Windows, at_once: int = 32) -> Scores:
     return Scores(loss, right, position)
 
 
-def ranks(counts: Int[np.ndarray, " type"]) -> Int[np.ndarray, " type"]:
-    """Rank of each type by its count, from 1; equal counts in the order of their numbers."""
-    order = np.argsort(-counts, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(1, len(order) + 1)
-    return rank
-
-
 def shuffled(windows: Windows, count: int, seed: int) -> torch.Tensor:
     """A sample of windows with their tokens in random order: the same words, no sentences."""
     tokens = windows.evenly(count)
@@ -178,7 +170,7 @@ def make_evaluation(text: str) -> tuple[Mapping[str, np.ndarray], dict]:
     stream = corpus.encode(tokenizer, (book.text for book in books))
     windows = corpus.windows(tokenizer, stream, ModelConfig().n_ctx)
     counts = artifacts.load_table(COUNTS)["count"]
-    rows = _whole(model, windows, [book.title for book in books], ranks(counts))
+    rows = _whole(model, windows, [book.title for book in books], counts)
     mixed, sample = shuffled(windows, SAMPLE, seed=0), windows.evenly(SAMPLE)
     for name, each in (("trained", model), ("untrained", untrained)):
         for kind, tokens in (("books", sample), ("shuffled", mixed)):
@@ -200,10 +192,10 @@ def make_evaluation(text: str) -> tuple[Mapping[str, np.ndarray], dict]:
 
 
 def _whole(
-    model: Any, windows: Windows, titles: Sequence[str], rank: Int[np.ndarray, " type"]
+    model: Any, windows: Windows, titles: Sequence[str], counts: Int[np.ndarray, " type"]
 ) -> list[Row]:
     """What is measured on every token of the books."""
-    scores = stream_scores(model, windows)
+    scores, rank = stream_scores(model, windows), induction.ranks(counts).numpy()
     return [
         *book_rows(scores, windows.stream, titles, "trained"),
         *position_rows(scores, "trained"),
@@ -245,9 +237,16 @@ def per_book(
     table: Mapping[str, np.ndarray], quantity: str = "nats", unit: str = "tokens"
 ) -> dict[str, float]:
     """For each book its sum of ``quantity`` over its number of ``unit``."""
-    rows = {"model": "trained", "quantity": quantity}
-    books = table["kind"][(table["model"] == "trained") & (table["quantity"] == quantity)]
-    return {
-        book: one(table, kind=book, **rows) / one(table, kind=book, model="trained", quantity=unit)
-        for book in books.tolist()
-    }
+    values = total(table, quantity=quantity) / total(table, quantity=unit)
+    return dict(zip(_books(table).tolist(), values.tolist(), strict=True))
+
+
+def total(table: Mapping[str, np.ndarray], quantity: str) -> Float[np.ndarray, " book"]:
+    """A sum for each book: "nats", "tokens", "words", "characters" or "right" (guesses)."""
+    books = _books(table)
+    found = [one(table, model="trained", quantity=quantity, kind=book) for book in books]
+    return np.array(found)
+
+
+def _books(table: Mapping[str, np.ndarray]) -> np.ndarray:
+    return table["kind"][(table["model"] == "trained") & (table["quantity"] == "tokens")]

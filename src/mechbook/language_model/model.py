@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from mechbook.language_model import tokenizer as tokenizers
@@ -50,7 +47,8 @@ class ModelConfig:
 def build(config: ModelConfig, tokenizer: Tokenizer) -> TransformerBridge:
     """An untrained model; the unembedding is the embedding, transposed (tied).
 
-    Positions start from sinusoids as large as the initial word vectors.
+    Positions are told by rotating queries and keys (RoPE, Su et al. 2021), so the stream holds
+    none: a head can look "one back" from the start, and heads that do so form early.
     """
     from transformer_lens.config import TransformerBridgeConfig
     from transformer_lens.model_bridge import TransformerBridge
@@ -66,15 +64,13 @@ def build(config: ModelConfig, tokenizer: Tokenizer) -> TransformerBridge:
             n_ctx=config.n_ctx,
             act_fn="gelu",
             normalization_type="RMS",
+            positional_embedding_type="rotary",
             seed=config.seed,
             default_prepend_bos=True,
         ),
         tokenizer=tokenizers.wrap(tokenizer, config.n_ctx),
     )
     _tie(model)
-    with torch.no_grad():
-        scale = float(model.W_E.std()) * math.sqrt(2)
-        model.W_pos.copy_(scale * _sinusoids(config.n_ctx, config.d_model))
     return model
 
 
@@ -82,13 +78,6 @@ def _tie(model: Any) -> None:
     native = model.original_model
     inner = [getattr(part, "original_component", part) for part in (native.head, native.tok_embed)]
     inner[0].weight = inner[1].weight
-
-
-def _sinusoids(length: int, width: int) -> Float[Tensor, "length width"]:
-    """Sines and cosines of wavelengths from 2π to about 2000π tokens."""
-    frequency = 1000.0 ** -(torch.arange(width // 2) / (width // 2))
-    angle = torch.arange(length)[:, None] * frequency
-    return torch.cat([angle.sin(), angle.cos()], 1)
 
 
 def parameters(model: TransformerBridge) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ language modeling" (1999), equations 24 to 26.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,9 @@ Row = tuple[str, str, float, str, float]
 START = 0
 """The end-of-text mark; stands for all that would lie before a document's first token."""
 COLUMNS = ("model", "book", "fraction", "quantity", "value")
+LADDER = {"unigram": 1, "bigram": 2, "trigram": 3}
+"""The models that count, by how many tokens they look at together."""
+IN_WINDOWS = "trigram in windows"
 FRACTIONS = (1 / 64, 1 / 16, 1 / 4, 1.0)
 
 
@@ -311,9 +314,8 @@ def measure(
     if len(books) != len(held_out.ends):
         raise ValueError(f"{len(books)} names for {len(held_out.ends)} documents; give one each")
     rows = _sizes(held_out, books)
-    ladder = {"unigram": 1, "bigram": 2, "trigram": 3, "trigram in windows": 3}
-    for name, order in ladder.items():
-        cut = window if name.endswith("windows") else None
+    for name, order in {**LADDER, IN_WINDOWS: 3}.items():
+        cut = window if name == IN_WINDOWS else None
         model = fit(train.ids, train.ends, n_types, order, cut)
         nats = zip(books, document_nats(model, held_out), strict=True)
         rows += [(name, book, 1.0, "nats", value) for book, value in nats]
@@ -345,6 +347,21 @@ def _fractions(train: Stream, held_out: Stream, n_types: int) -> list[Row]:
         rows.append(("trigram", "", fraction, "nats at fraction", nats))
         rows.append(("trigram", "", fraction, "tokens at fraction", len(ids)))
     return rows
+
+
+def per_book(table: Mapping[str, np.ndarray], model: str) -> dict[str, float]:
+    """Nats a token of each book under one model of the artifact.
+
+    Raises:
+        ValueError: no such model.
+    """
+    nats = (table["model"] == model) & (table["quantity"] == "nats")
+    if not nats.any():
+        there = ", ".join(sorted({*table["model"].tolist()} - {""}))
+        raise ValueError(f"no model {model!r}; there are {there}")
+    tokens = table["quantity"] == "tokens"
+    values = table["value"][nats] / table["value"][tokens]
+    return dict(zip(table["book"][nats].tolist(), values.tolist(), strict=True))
 
 
 def make_ngrams(text: str) -> tuple[dict[str, np.ndarray], dict]:

@@ -44,7 +44,8 @@ class Reader:
     """
 
     def __init__(self, model: TransformerBridge, batch: int) -> None:
-        self.length, self._eps = 0, model.cfg.eps
+        self.length, self._eps, self._n_ctx = 0, model.cfg.eps, model.cfg.n_ctx
+        self._turn = model.original_model.rotary.apply_rope
         self._weights = _weights(model)
         shape = (batch, model.cfg.n_heads, model.cfg.n_ctx, model.cfg.d_head)
         self._keys = [torch.empty(shape) for _ in model.blocks]
@@ -58,13 +59,13 @@ class Reader:
             ValueError: nothing to read, or more than the context holds.
         """
         w, here = self._weights, slice(self.length, self.length + tokens.shape[1])
-        if not here.start < here.stop <= len(w["W_pos"]):
+        if not here.start < here.stop <= self._n_ctx:
             raise ValueError(
                 f"{tokens.shape[1]} tokens after {self.length}; the model reads 1 to "
-                f"{len(w['W_pos'])} in all. Start a new Reader, or use sample, which does"
+                f"{self._n_ctx} in all. Start a new Reader, or use sample, which does"
             )
         self.length = here.stop
-        residual = w["W_E"][tokens] + w["W_pos"][here]
+        residual = w["W_E"][tokens]
         for layer in range(len(self._keys)):
             residual = residual + self._attention(layer, here, self._norm("ln1", layer, residual))
             residual = residual + self._mlp(layer, self._norm("ln2", layer, residual))
@@ -75,13 +76,13 @@ class Reader:
         return residual / scale * self._weights[name][layer]
 
     def _attention(self, layer: int, here: slice, x: Tensor) -> Float[Tensor, "batch new d_model"]:
-        query = self._project("Q", layer, x)
-        self._keys[layer][:, :, here] = self._project("K", layer, x)
+        query, key = (self._project(letter, layer, x) for letter in "QK")
+        posn = torch.arange(here.start, here.stop)
+        query, self._keys[layer][:, :, here] = self._turn(query, key, position_ids=posn[None])
         self._values[layer][:, :, here] = self._project("V", layer, x)
         key, value = (kept[layer][:, :, : here.stop] for kept in (self._keys, self._values))
         scores = query @ key.transpose(-1, -2) / math.sqrt(key.shape[-1])
-        posn = torch.arange(here.stop)
-        later = posn > posn[here, None]
+        later = torch.arange(here.stop) > posn[:, None]
         z = scores.masked_fill(later, -math.inf).softmax(-1) @ value
         W_O, shape = self._weights["W_O"][layer], "batch head new d_head, head d_head d_model"
         return einops.einsum(z, W_O, f"{shape} -> batch new d_model") + self._weights["b_O"][layer]
@@ -102,7 +103,7 @@ class Reader:
 
 def _weights(model: Any) -> dict[str, Tensor]:
     """The weights by the names of TransformerLens, those of the blocks stacked by layer."""
-    found = {name: getattr(model, name) for name in (*_NAMES, "W_E", "W_pos", "W_U")}
+    found = {name: getattr(model, name) for name in (*_NAMES, "W_E", "W_U")}
     for name in ("ln1", "ln2"):
         found[name] = torch.stack([getattr(block, name).weight for block in model.blocks])
     found["ln_final"] = model.ln_final.weight[None]

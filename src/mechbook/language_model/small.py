@@ -6,12 +6,14 @@ can, in expectation, have a lower loss on unseen text of that kind than the one 
 
     loss of q = loss of p + KL(p ‖ q)
 
-where the loss of ``p`` is its entropy. Each reader's distance from that floor is what it does not
-know: a table of counts, a small transformer, or the mean of their predictions.
+where the loss of ``p`` is its entropy (nearly so here: read again, a word that was spelled in
+pieces may be one token, see `sampling.documents`). Each reader's distance from that floor is what
+it does not know: a table of counts, a small transformer, or the mean of their predictions.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -32,11 +34,10 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 NAME, SAMPLES = "language-model-seeds", "language-model-samples"
-LADDER = {"unigram": 1, "bigram": 2, "trigram": 3}
 """The counting models by the length of what they count."""
-N_TYPES = TokenizerConfig.n_types
 HELD_OUT = 10
 """One document in so many is held out."""
+N_TYPES = TokenizerConfig.n_types
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class SmallConfig:
         length: tokens of each document that are used, its first ones; shorter ones are left out.
         batch: documents an update.
         steps: updates.
-        learning_rate: the highest.
+        learning_rate: the highest, of everything outside the blocks (of the embedding, above all).
+        block_rate: the highest, of the matrices in the blocks.
+        weight_decay: of the matrices in the blocks; the rest has none.
         warmup: share of the updates until the highest.
         clip: longest gradient.
         measure_every: updates from one measurement on the held-out documents to the next.
@@ -65,15 +68,17 @@ class SmallConfig:
     batch: int = 2
     steps: int = 1500
     learning_rate: float = 1e-2
+    block_rate: float = 3e-3
+    weight_decay: float = 0.1
     warmup: float = 0.06
     clip: float = 1.0
-    measure_every: int = 250
+    measure_every: int = 300
 
     def __post_init__(self) -> None:
         if min(self.length, self.batch, self.steps, self.measure_every) < 1:
             raise ValueError(f"{self}: length, batch, steps and measure_every must be 1 or more")
-        if not (self.learning_rate > 0 and 0 < self.warmup < 1):
-            raise ValueError(f"{self}: learning_rate must be above 0, warmup between 0 and 1")
+        if not (min(self.learning_rate, self.block_rate) > 0 and 0 < self.warmup < 1):
+            raise ValueError(f"{self}: both rates must be above 0, warmup between 0 and 1")
 
     def model(self, seed: int) -> ModelConfig:
         """The transformer, with the seed of its initial weights."""
@@ -150,8 +155,8 @@ def counted(
 
 
 def references(train: Windows, validation: Windows, n_types: int = N_TYPES) -> dict[str, float]:
-    """Nats a held-out token under the models that count, by their names in `LADDER`."""
-    orders = LADDER.items()
+    """Nats a held-out token under the models that count, by their names in `ngrams.LADDER`."""
+    orders = ngrams.LADDER.items()
     return {name: float(counted(train, validation, n, n_types).mean()) for name, n in orders}
 
 
@@ -176,7 +181,8 @@ def mixed(
 ) -> Float[np.ndarray, "*shape"]:
     """Nats by which each token surprises the mean of two models' probabilities.
 
-    At worst log 2 more than the better of the two; less than both where they err differently.
+    For one token it lies between the two, at most log 2 above the smaller; its mean over many
+    tokens can be below the means of both, where they err on different tokens.
     """
     return np.log(2) - np.logaddexp(-first, -second)
 
@@ -210,7 +216,7 @@ def train_small(
     """
     config = config or SmallConfig()
     model = build(config.model(seed), tokenizer)
-    bigram = counted(train, validation, LADDER["bigram"], tokenizer.get_vocab_size())
+    bigram = counted(train, validation, ngrams.LADDER["bigram"], tokenizer.get_vocab_size())
 
     def loss(model: Any, step: int) -> Tensor:
         tokens = train.batch(step, config.batch, seed)
@@ -219,7 +225,10 @@ def train_small(
 
     def measure(model: Any, step: int) -> Mapping[str, float]:
         own = losses(model, validation)
-        return {"validation": own.mean(), "with bigram": mixed(own, bigram).mean()}
+        return {
+            "validation": float(own.mean()),
+            "with bigram": float(mixed(own, bigram).mean()),
+        }
 
     optimizer, schedule = _optimizer(model, config)
     history = training.train(
@@ -240,13 +249,18 @@ def train_small(
 
 
 def _optimizer(model: Any, config: SmallConfig) -> tuple[Any, Any]:
-    """AdamW, and the learning rate: up in a straight line, then down along a cosine."""
-    optimizer = torch.optim.AdamW(
-        model.original_model.parameters(), lr=config.learning_rate, fused=True
-    )
+    """AdamW, and the learning rates: up from a hundredth, then down to nothing, along cosines."""
+    inside, outside = [], []
+    for name, tensor in model.original_model.named_parameters():
+        (inside if tensor.ndim > 1 and "layers" in name else outside).append(tensor)
+    groups = [
+        {"params": inside, "weight_decay": config.weight_decay},
+        {"params": outside, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
-        config.learning_rate,
+        [config.block_rate, config.learning_rate],
         total_steps=config.steps + 1,
         pct_start=config.warmup,
         cycle_momentum=False,
@@ -269,7 +283,7 @@ def rows(
         `train_small`.
     """
     step = history.metric_steps
-    parts = [history.loss[first:last] for first, last in zip(step[:-1], step[1:], strict=True)]
+    parts = [history.loss[first:last] for first, last in itertools.pairwise(step)]
     return {
         "seed": np.full(len(step), seed),
         "steps": np.full(len(step), config.steps),
@@ -302,6 +316,19 @@ def make_seeds(seeds: int = 5, longer: int = 4) -> tuple[dict[str, np.ndarray], 
         print(f"seed {seed}: {found[-1]['validation'][-1]:.3f} nats a token", flush=True)
     columns = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     return columns, _facts(seeds, longer, train, validation)
+
+
+def by_seed(table: Mapping[str, np.ndarray], column: str) -> Float[np.ndarray, "seed measured"]:
+    """A column of the artifact, one row a seed; without the run that was longer.
+
+    Raises:
+        ValueError: no such column.
+    """
+    if column not in table:
+        raise ValueError(f"no column {column!r}; there are {', '.join(table)}")
+    kept = table["steps"] == table["steps"].min()
+    seeds = np.unique(table["seed"][kept])
+    return np.stack([table[column][kept & (table["seed"] == seed)] for seed in seeds])
 
 
 def _stretched(config: SmallConfig, times: int) -> SmallConfig:
