@@ -44,6 +44,10 @@ def test_every_tensor_is_listed_once(tiny):
     assert {*pointers} == {p.data_ptr() for p in tiny.parameters()}
 
 
+@pytest.mark.skipif(
+    not (artifacts.DATA / "weights" / f"{weights.NAME}.safetensors").exists(),
+    reason="the language model's weights are not made yet",
+)
 def test_names_are_those_of_the_shipped_file(tiny):
     def layerless(names):
         return {re.sub(r"layers\.\d+", "layers.N", name) for name in names}

@@ -122,7 +122,7 @@ def margins(model: Any, items: Sequence[Item]) -> Float[torch.Tensor, " item"]:
     """
     found = []
     for item in items:
-        tokens = model.to_tokens(item.prompt)
+        tokens = model.to_tokens(item.prompt, truncate=False)
         score.check_length(model, tokens.shape[1])
         right, wrong = (_single(model, word) for word in (item.right, item.wrong))
         guess = model(tokens)[0, -1].float().log_softmax(-1)

@@ -102,10 +102,12 @@ def position_rows(scores: Scores, model: str) -> list[Row]:
 def band_rows(
     scores: Scores, ids: Int[np.ndarray, " token"], rank: Int[np.ndarray, " type"], model: str
 ) -> list[Row]:
-    """Share, accuracy and loss of the tokens of each frequency band."""
+    """Share, accuracy and loss of the tokens of each frequency band that has any."""
     rows = []
     for low, high in BANDS:
         there = (rank[ids] >= low) & (rank[ids] <= high)
+        if not there.any():
+            continue
         facts = {
             "share by band": there.mean(),
             "accuracy by band": scores.right[there].mean(),
@@ -214,7 +216,8 @@ def select(table: Mapping[str, np.ndarray], **wanted: Any) -> Float[np.ndarray, 
     """
     keep = np.ones(len(table["value"]), bool)
     for column, value in wanted.items():
-        keep &= table[column] == str(value)
+        is_text = table[column].dtype.kind == "U"
+        keep &= table[column] == (str(value) if is_text else value)
     if not keep.any():
         there = {column: sorted({*table[column].tolist()})[:12] for column in wanted}
         raise ValueError(f"no row with {wanted}; there are {there}")
@@ -231,6 +234,17 @@ def one(table: Mapping[str, np.ndarray], **wanted: Any) -> float:
     if len(found) != 1:
         raise ValueError(f"{len(found)} rows with {wanted}; say more of the entries")
     return float(found[0])
+
+
+def along(
+    table: Mapping[str, np.ndarray], places: Sequence[str], **wanted: Any
+) -> Float[np.ndarray, " place"]:
+    """The value at each of the places, in their order.
+
+    Raises:
+        ValueError: a place without such a row, or with several.
+    """
+    return np.array([one(table, place=place, **wanted) for place in places])
 
 
 def per_book(

@@ -317,7 +317,7 @@ def _earlier(values: Int[Tensor, "batch posn"]) -> Bool[Tensor, "batch posn"]:
 
 def ranks(counts: Int[np.ndarray, " type"] | Int[Tensor, " type"]) -> Int[Tensor, " type"]:
     """The rank of each type by how often it occurs; 1 is the most frequent."""
-    order = torch.as_tensor(counts).argsort(descending=True, stable=True)
+    order = torch.as_tensor(np.array(counts)).argsort(descending=True, stable=True)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(1, len(order) + 1)
     return rank

@@ -41,7 +41,7 @@ def ladder(books: Mapping[str, ArrayLike], *, start: float, title: str = "") -> 
     ax.set_ylim(len(books) - 0.5, -1.1)
     ax.grid(False, axis="y")
     ax.set(xlim=(0, start + 0.3), xlabel="nats a token (less is better)")
-    ax.set_title(textwrap.fill(title, 52))
+    ax.set_title(textwrap.fill(title, 44))
     return fig
 
 
@@ -76,7 +76,7 @@ def curve(
     for color, (name, level) in zip(plotting.COLORS[1:], references.items(), strict=False):
         ax.axhline(level, color=color, linestyle="--", linewidth=1.4, label=f"{name} {level:.2f}")
     ax.set(xlabel="million tokens read", ylabel="nats a token, held-out text")
-    ax.set_title(textwrap.fill(title, 52))
+    ax.set_title(textwrap.fill(title, 44))
     fig.legend(loc="outside lower center", ncols=3)
     return fig
 
@@ -101,7 +101,7 @@ def lines(
         ax.axvline(place, color=plotting.INK, linestyle=":", linewidth=1)
         ax.text(place, ax.get_ylim()[1], f" {name}", va="top", fontsize=11)
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.set_title(textwrap.fill(title, 52))
+    ax.set_title(textwrap.fill(title, 44))
     fig.legend(loc="outside lower center", ncols=2)
     return fig
 
@@ -128,7 +128,7 @@ def two_bars(
     ax.grid(False, axis="x")
     ax.margins(y=0.15)
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.set_title(textwrap.fill(title, 52))
+    ax.set_title(textwrap.fill(title, 44))
     if len(series) > 1:
         fig.legend(loc="outside lower center", ncols=len(series))
     return fig
@@ -164,7 +164,7 @@ def surprise(
         place += len(words)
     ax.set(xlim=(0, letters), ylim=(len(rows) - 0.3, -0.7))
     ax.axis("off")
-    ax.set_title(textwrap.fill(title, 52))
+    ax.set_title(textwrap.fill(title, 44))
     bar = fig.colorbar(ScalarMappable(norm, _PALE), ax=ax, location="bottom", shrink=0.6, pad=0.02)
     bar.set_label(f"{unit} by which a word surprised")
     return fig
@@ -210,7 +210,7 @@ def reliability(series: Mapping[str, tuple[ArrayLike, ArrayLike]], *, title: str
         ax.plot(np.asarray(confidence), np.asarray(accuracy), marker=marker, label=name)
     ax.set(xlabel="probability of the best guess", ylabel="how often it is right")
     ax.set(xlim=(0, 1), ylim=(0, 1))
-    ax.set_title(textwrap.fill(title, 52))
+    ax.set_title(textwrap.fill(title, 44))
     fig.legend(loc="outside lower center", ncols=3)
     return fig
 
@@ -227,5 +227,5 @@ def next_words(words: Sequence[str], chances: ArrayLike, *, title: str = "") -> 
     ax.invert_yaxis()
     ax.grid(False, axis="y")
     ax.set(xlim=(0, 1.08), xlabel="probability of the next word")
-    ax.set_title(textwrap.fill(title, 52))
+    ax.set_title(textwrap.fill(title, 44))
     return fig

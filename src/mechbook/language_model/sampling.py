@@ -45,7 +45,8 @@ class Reader:
 
     def __init__(self, model: TransformerBridge, batch: int) -> None:
         self.length, self._eps, self._n_ctx = 0, model.cfg.eps, model.cfg.n_ctx
-        self._turn = model.original_model.rotary.apply_rope
+        rotary: Any = model.original_model.rotary
+        self._turn = rotary.apply_rope
         self._weights = _weights(model)
         shape = (batch, model.cfg.n_heads, model.cfg.n_ctx, model.cfg.d_head)
         self._keys = [torch.empty(shape) for _ in model.blocks]

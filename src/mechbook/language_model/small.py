@@ -250,7 +250,8 @@ def train_small(
 
 def _optimizer(model: Any, config: SmallConfig) -> tuple[Any, Any]:
     """AdamW, and the learning rates: up from a hundredth, then down to nothing, along cosines."""
-    inside, outside = [], []
+    inside: list[Tensor] = []
+    outside: list[Tensor] = []
     for name, tensor in model.original_model.named_parameters():
         (inside if tensor.ndim > 1 and "layers" in name else outside).append(tensor)
     groups = [

@@ -150,7 +150,8 @@ class CrossEntropy(torch.autograd.Function):
 
 def _groups(model: TransformerBridge, config: TrainingConfig) -> list[dict[str, Any]]:
     """Weight decay for the matrices of the blocks, none for the rest; each tensor once."""
-    decayed, free = [], []
+    decayed: list[Tensor] = []
+    free: list[Tensor] = []
     for name, tensor in model.original_model.named_parameters():
         (decayed if tensor.ndim > 1 and "layers" in name else free).append(tensor)
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mechbook import artifacts
-from mechbook.corpora import Text
+from mechbook.corpora import Document
 from mechbook.language_model import corpus, train
 from mechbook.language_model import tokenizer as tokenizers
 from mechbook.language_model.model import ModelConfig, build, parameters
@@ -160,7 +161,7 @@ def seconds(history: History) -> np.ndarray:
     return np.where(steps > 0, steps, since_start).cumsum()
 
 
-def sources(text: Text) -> dict[str, str]:
+def sources(text: Iterable[Document]) -> dict[str, str]:
     """The sha256 of each document by its title and author."""
     return {
         f"{document.title}, {document.author}": hashlib.sha256(document.text.encode()).hexdigest()
