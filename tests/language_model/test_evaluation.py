@@ -64,6 +64,16 @@ def test_shuffling_keeps_the_mark_first_and_the_words(windows):
     assert torch.equal(mixed, evaluation.shuffled(windows, 4, seed=0))
 
 
+def test_shuffling_keeps_the_pieces_of_a_word_in_their_order(windows):
+    tokens, mixed = windows.evenly(2), evaluation.shuffled(windows, 2, seed=0)
+    begins = windows.stream.begins[windows.starts[windows.spread(2)][:, None] + np.arange(10)]
+    for row, (before, after) in enumerate(zip(tokens[:, 1:], mixed[:, 1:], strict=True)):
+        pairs = {*zip(after[:-1].tolist(), after[1:].tolist(), strict=True)}
+        for place in range(1, 10):
+            if not begins[row, place]:
+                assert (int(before[place - 1]), int(before[place])) in pairs
+
+
 # --- reading a table ---
 
 

@@ -308,3 +308,12 @@ def test_the_table_is_complete_and_comes_out_the_same_twice(tiny, texts, counts)
     assert len([row for row in rows if row["kind"] == "random heads"]) == 2
     numbers = [row["value"] for row in rows if row["quantity"] == "targets, all"]
     assert sum(numbers) == texts[:, 1:].numel()
+
+
+def test_permuted_texts_have_the_same_words_in_both_halves_in_another_order():
+    generator = training.generator(0)
+    tokens = induction.repeated(500, 12, 4, generator)
+    mixed = induction.permuted(tokens, generator)
+    assert torch.equal(mixed[:, :13], tokens[:, :13])
+    assert torch.equal(mixed[:, 13:].sort(1).values, tokens[:, 13:].sort(1).values)
+    assert not torch.equal(mixed, tokens)

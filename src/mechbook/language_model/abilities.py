@@ -69,12 +69,15 @@ def agreement() -> list[Item]:
 
 
 def reflexives() -> list[Item]:
-    """A reflexive pronoun has the gender of its subject."""
+    """A reflexive pronoun has the gender of its subject, also with the other gender in between."""
     verbs = ("hid", "saw", "asked", "dressed", "found")
     items = []
     for (man, woman), verb in itertools.product(GENDER, verbs):
-        items.append(Item(f"The {man} {verb}", "himself", "herself", "he"))
-        items.append(Item(f"The {woman} {verb}", "herself", "himself", "she"))
+        for between in ("", " near the "):
+            kind = "other gender between" if between else "nothing between"
+            other = (f"{between}{woman}", f"{between}{man}") if between else ("", "")
+            items.append(Item(f"The {man}{other[0]} {verb}", "himself", "herself", kind))
+            items.append(Item(f"The {woman}{other[1]} {verb}", "herself", "himself", kind))
     return items
 
 

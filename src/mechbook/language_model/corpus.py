@@ -90,8 +90,11 @@ class Windows:
 
     def evenly(self, count: int) -> Int[Tensor, "count length+1"]:
         """A fixed sample: ``count`` windows at even distances (all, where there are fewer)."""
-        count = min(count, len(self))
-        return self.take(np.linspace(0, len(self) - 1, count).round().astype(int))
+        return self.take(self.spread(count))
+
+    def spread(self, count: int) -> Int[np.ndarray, " count"]:
+        """The numbers of ``count`` windows at even distances (of all, where there are fewer)."""
+        return np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int)
 
 
 @lru_cache(maxsize=2)

@@ -63,11 +63,19 @@ def stream_scores(model: Any, windows: Windows, at_once: int = 32) -> Scores:
     return Scores(loss, right, position)
 
 
-def shuffled(windows: Windows, count: int, seed: int) -> torch.Tensor:
-    """A sample of windows with their tokens in random order: the same words, no sentences."""
-    tokens = windows.evenly(count)
-    order = torch.rand(len(tokens), windows.length, generator=training.generator(seed)).argsort(1)
-    return torch.cat([tokens[:, :1], tokens[:, 1:].gather(1, order)], 1)
+def shuffled(windows: Windows, count: int, seed: int) -> Int[torch.Tensor, "count length+1"]:
+    """A sample of windows with their words in random order: the same words, no sentences.
+
+    A word that is spelled in pieces stays whole.
+    """
+    which = windows.spread(count)
+    tokens, draw = windows.take(which), training.generator(seed)
+    for row, start in zip(tokens, windows.starts[which], strict=True):
+        begins = windows.stream.begins[start : start + windows.length]
+        word = torch.from_numpy(begins.cumsum())
+        place = torch.rand(int(word.max()) + 1, generator=draw)
+        row[1:] = row[1:][place[word].argsort(stable=True)]
+    return tokens
 
 
 # --- rows ------------------------------------------------------------------------------------------
@@ -105,13 +113,14 @@ def band_rows(
     """Share, accuracy and loss of the tokens of each frequency band that has any."""
     rows = []
     for low, high in BANDS:
-        there = (rank[ids] >= low) & (rank[ids] <= high)
+        read = np.isfinite(scores.loss)
+        there = read & (rank[ids] >= low) & (rank[ids] <= high)
         if not there.any():
             continue
         facts = {
-            "share by band": there.mean(),
+            "share by band": there.sum() / read.sum(),
             "accuracy by band": scores.right[there].mean(),
-            "nats by band": np.nanmean(scores.loss[there]),
+            "nats by band": scores.loss[there].mean(),
         }
         rows += [_row(model, name, "", f"{low}–{high}", value) for name, value in facts.items()]
     return rows
@@ -182,6 +191,8 @@ def make_evaluation(text: str) -> tuple[Mapping[str, np.ndarray], dict]:
         rows += lens.evaluation_rows(each, sample, name)
         rows += induction.evaluation_rows(each, sample, counts, name)
     rows += calibration_rows(model, sample, "books")
+    too_sure = sampling.calibration(lambda tokens: 2 * model(tokens), sample)
+    rows.append(_row("logits doubled", "calibration error", "", "books", too_sure.error))
     facts = {
         "about": "The language model and its controls on the validation books: numbers only",
         "seeds": [0],

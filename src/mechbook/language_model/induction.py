@@ -87,6 +87,20 @@ def unrepeated(
     return torch.cat([torch.full((batch, 1), end), passage], 1)
 
 
+def permuted(
+    tokens: Int[Tensor, "batch posn"], generator: torch.Generator
+) -> Int[Tensor, "batch posn"]:
+    """Repeated texts with the second copy in a random order: the same words, no sequence to copy.
+
+    What is gained here is gained by knowing which words are about; `gain` compares position by
+    position, so take the means of its two halves.
+    """
+    half = _half(tokens)
+    order = torch.rand(len(tokens), half, generator=generator).argsort(1)
+    second = tokens[:, 1 + half :].gather(1, order)
+    return torch.cat([tokens[:, : 1 + half], second], 1)
+
+
 def _draw(
     n_types: int,
     length: int,

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 NAME, TOKENIZER, CURVE = "language-model", "language-model-tokenizer", "language-model-curve"
+# where a training keeps its checkpoint, so that it can be killed
 WORKSHOP = artifacts.DATA.parents[2] / "build" / "language-model"
-"""Where a training keeps its checkpoint and the encoded text, so that it can be killed."""
 
 
 def load(*, data: Path = artifacts.DATA) -> TransformerBridge:
