@@ -259,6 +259,16 @@ def test_the_table_sums_each_book(table):
             assert values(model=model, book=name, quantity="nats") == pytest.approx([nats])
 
 
+def test_means_by_rank_and_by_position_add_up_to_the_sum(table):
+    _, held_out, values = table
+    total = sum(values(model="trigram in windows", quantity="nats"))
+    place = [p % 4 for book in held_out for p in range(len(book))]
+    means = [values(quantity=f"nats at position {p}")[0] for p in range(4)]
+    assert sum(means[p] for p in place) == pytest.approx(total)
+    only = values(model="trigram in windows", quantity="nats at ranks 1–10")
+    assert only[0] * len(place) == pytest.approx(total)
+
+
 def test_the_table_has_the_sizes_of_the_books(table):
     *_, values = table
     sizes = {q: values(model="", quantity=q) for q in ("tokens", "words", "characters")}

@@ -137,3 +137,12 @@ def test_the_recipe_has_each_seed_and_the_longer_run(monkeypatch, tokenizer, par
     assert columns["step"].tolist() == [0, 20, 40] * 2 + [0, 40, 80]
     assert {len(values) for values in columns.values()} == {9}
     assert facts["seeds"] == [0, 1]
+
+
+def test_a_short_sighted_model_reads_the_mark_and_one_token(trained, parts):
+    model, validation = trained[0], parts[1]
+    found, tokens = small.short_sighted(model, validation), validation.take(np.array([0]))
+    for posn in (0, 3, 11):
+        read = torch.tensor([[validation.end, int(tokens[0, posn])]])
+        guess = model(read)[0, -1].log_softmax(-1)
+        assert found[0, posn] == pytest.approx(-guess[tokens[0, posn + 1]].item(), abs=1e-4)

@@ -28,8 +28,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt64
 
 from mechbook import artifacts
-from mechbook.language_model import corpus, weights
+from mechbook.language_model import corpus, induction, weights
 from mechbook.language_model.corpus import Stream
+from mechbook.language_model.evaluation import BANDS
 from mechbook.language_model.model import ModelConfig
 
 Grams = UInt64[np.ndarray, " gram"]
@@ -265,7 +266,13 @@ def _require_documents(
 def document_nats(model: NGrams, stream: Stream) -> Float[np.ndarray, " document"]:
     """Nats by which each document surprised the model, summed over its tokens."""
     losses = -model.log_probabilities(stream.ids, stream.ends)
-    return np.array([part.sum() for part in np.split(losses, stream.ends[:-1])])
+    return _sums(losses, stream.ends)
+
+
+def _sums(
+    losses: Float[np.ndarray, " token"], ends: Int[np.ndarray, " document"]
+) -> Float[np.ndarray, " document"]:
+    return np.array([part.sum() for part in np.split(losses, ends[:-1])])
 
 
 def middles(
@@ -306,7 +313,9 @@ def measure(
         ``fraction`` (of the training text), ``quantity`` and ``value``. Quantities of a book:
         "nats" (sum over its tokens), "tokens", "words", "characters"; of a model: "distinct"
         (n-grams of its length) and, for the trigram on part of the training text,
-        "nats at fraction" (sum over all books) and "tokens at fraction" (that it was fitted on).
+        "nats at fraction" (sum over all books) and "tokens at fraction" (that it was fitted on);
+        means over all books: "nats at ranks 1–10" and so on, by how frequent the token's type is
+        in ``train``, and for the trigram in windows "nats at position 0" and so on.
 
     Raises:
         ValueError: not one name a document, or as `fit`.
@@ -317,11 +326,41 @@ def measure(
     for name, order in {**LADDER, IN_WINDOWS: 3}.items():
         cut = window if name == IN_WINDOWS else None
         model = fit(train.ids, train.ends, n_types, order, cut)
-        nats = zip(books, document_nats(model, held_out), strict=True)
+        losses = -model.log_probabilities(held_out.ids, held_out.ends)
+        nats = zip(books, _sums(losses, held_out.ends), strict=True)
         rows += [(name, book, 1.0, "nats", value) for book, value in nats]
         rows.append((name, "", 1.0, "distinct", model.distinct[-1]))
+        rows += _by_rank(name, losses, held_out.ids, np.bincount(train.ids, minlength=n_types))
+        if cut:
+            rows += _by_position(name, losses, _since_start(held_out.ends, cut))
     rows += _fractions(train, held_out, n_types)
     return {name: np.array([row[i] for row in rows]) for i, name in enumerate(COLUMNS)}
+
+
+def _by_rank(
+    name: str,
+    losses: Float[np.ndarray, " token"],
+    ids: Int[np.ndarray, " token"],
+    counts: Int[np.ndarray, " type"],
+) -> list[Row]:
+    """Mean nats of the tokens of each frequency band that has any."""
+    rank = induction.ranks(counts).numpy()[ids]
+    bands = [(low, high, (rank >= low) & (rank <= high)) for low, high in BANDS]
+    return [
+        (name, "", 1.0, f"nats at ranks {low}–{high}", float(losses[there].mean()))
+        for low, high, there in bands
+        if there.any()
+    ]
+
+
+def _by_position(
+    name: str, losses: Float[np.ndarray, " token"], position: Int[np.ndarray, " token"]
+) -> list[Row]:
+    """Mean nats at each place of a window."""
+    return [
+        (name, "", 1.0, f"nats at position {p}", float(losses[position == p].mean()))
+        for p in range(position.max() + 1)
+    ]
 
 
 def _sizes(stream: Stream, books: Sequence[str]) -> list[Row]:
@@ -362,6 +401,16 @@ def per_book(table: Mapping[str, np.ndarray], model: str) -> dict[str, float]:
     tokens = table["quantity"] == "tokens"
     values = table["value"][nats] / table["value"][tokens]
     return dict(zip(table["book"][nats].tolist(), values.tolist(), strict=True))
+
+
+def by_position(table: Mapping[str, np.ndarray]) -> Float[np.ndarray, " posn"]:
+    """Mean nats of the trigram in windows at each place of a window, from the artifact."""
+    found = [
+        (int(quantity.rsplit(" ", 1)[1]), value)
+        for quantity, value in zip(table["quantity"].tolist(), table["value"], strict=True)
+        if quantity.startswith("nats at position ")
+    ]
+    return np.array([value for _, value in sorted(found)])
 
 
 def make_ngrams(text: str) -> tuple[dict[str, np.ndarray], dict]:

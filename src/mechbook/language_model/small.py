@@ -176,6 +176,20 @@ def losses(model: Any, windows: Windows) -> Float[np.ndarray, "window posn"]:
     return score.token_losses(model, windows.take(np.arange(len(windows))), at_once=8).numpy()
 
 
+@torch.no_grad()
+def short_sighted(model: Any, windows: Windows) -> Float[np.ndarray, "window posn"]:
+    """Nats by which each token surprises a transformer that is shown the token before it alone.
+
+    What a table of pairs could know as well: the model reads the end-of-text mark and one token.
+    """
+    tokens = windows.take(np.arange(len(windows)))
+    before = tokens[:, :-1].flatten()
+    pairs = torch.stack([torch.full_like(before, windows.end), before], 1)
+    guesses = torch.cat([model(part)[:, -1] for part in pairs.split(256)])
+    nats = torch.nn.functional.cross_entropy(guesses, tokens[:, 1:].flatten(), reduction="none")
+    return nats.reshape(len(tokens), -1).numpy()
+
+
 def mixed(
     first: Float[np.ndarray, "*shape"], second: Float[np.ndarray, "*shape"]
 ) -> Float[np.ndarray, "*shape"]:
