@@ -2,8 +2,9 @@
 
 Tensors are kept as safetensors under ``data/weights``, tables as parquet under ``data/results``,
 texts as parquet under ``data/texts`` (`corpora.shipped` reads them), a tokenizer as JSON under
-``data/settings``, and ``NAME.card.json`` beside each says what made it and what its sha256 is. Loading reads the file
-once, compares the sha256, and only then looks inside; nothing is ever unpickled::
+``data/settings``, and ``NAME.card.json`` beside each says what made it and what its sha256 is.
+Loading reads the file once, compares the sha256, and only then looks inside; nothing is ever
+unpickled::
 
     table = artifacts.load_table("induction-seeds")        # {"accuracy": array([...]), ...}
     tensors = artifacts.load_tensors("induction-model")    # {"W_E": tensor([...]), ...}

@@ -147,6 +147,31 @@ def distinct_sizes(
     return tuple(int(size) + low for size in order)
 
 
+def draw(*shape: int, generator: torch.Generator) -> torch.Tensor:
+    """Normal random numbers of a shape, in float64."""
+    import torch
+
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def equal(found: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Whether two tensors have one shape and, up to rounding in float32, the same values."""
+    import torch
+
+    same = found.shape == wanted.shape
+    return same and torch.allclose(found.double(), wanted.double(), rtol=1e-4, atol=1e-6)
+
+
+def require_shape(found: torch.Tensor, *shape: int) -> None:
+    """Refuse another shape, with the two shapes as the hint.
+
+    Raises:
+        Hint: the shapes differ.
+    """
+    if tuple(found.shape) != shape:
+        raise Hint(f"The result should have shape {list(shape)}; yours has {list(found.shape)}.")
+
+
 def check(exercise: Exercise, candidate: Any, *, seed: int = 0, trials: int = TRIALS) -> Outcome:
     """Run the specification on a reader's function and show one line; never raises on a mistake.
 

@@ -111,9 +111,8 @@ def band_rows(
     scores: Scores, ids: Int[np.ndarray, " token"], rank: Int[np.ndarray, " type"], model: str
 ) -> list[Row]:
     """Share, accuracy and loss of the tokens of each frequency band that has any."""
-    rows = []
+    rows, read = [], np.isfinite(scores.loss)
     for low, high in BANDS:
-        read = np.isfinite(scores.loss)
         there = read & (rank[ids] >= low) & (rank[ids] <= high)
         if not there.any():
             continue

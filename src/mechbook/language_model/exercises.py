@@ -13,29 +13,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechbook.exercises import Exercise, Hint, Wrong, distinct_sizes
-
-
-def _draw(*shape: int, generator: torch.Generator) -> Tensor:
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+from mechbook.exercises import (
+    Exercise,
+    Hint,
+    Wrong,
+    distinct_sizes,
+    draw,
+    equal,
+    require_shape,
+)
 
 
 def _between(low: float, high: float, generator: torch.Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator))
 
 
-def _equal(found: Tensor, wanted: Tensor) -> bool:
-    same = found.shape == wanted.shape
-    return same and torch.allclose(found.double(), wanted.double(), rtol=1e-4, atol=1e-6)
-
-
-def _require_shape(found: Tensor, *shape: int) -> None:
-    if tuple(found.shape) != shape:
-        raise Hint(f"The result should have shape {list(shape)}; yours has {list(found.shape)}.")
-
-
 def _sums_to_one(rows: Tensor) -> bool:
-    return _equal(rows.sum(-1), torch.ones(rows.shape[:-1]))
+    return equal(rows.sum(-1), torch.ones(rows.shape[:-1]))
 
 
 # --- 1. bits a character ----------------------------------------------------------------------
@@ -100,17 +94,17 @@ def _temperature_specification(
     candidate: Callable[..., Tensor], generator: torch.Generator
 ) -> None:
     posn, n_words = distinct_sizes(2, generator, low=3)
-    logits, T = _draw(posn, n_words, generator=generator), _between(1.5, 3.0, generator)
+    logits, T = draw(posn, n_words, generator=generator), _between(1.5, 3.0, generator)
     found, plain = candidate(logits, T), candidate(logits, 1.0)
-    _require_shape(found, posn, n_words)
+    require_shape(found, posn, n_words)
     if not _sums_to_one(found):
         raise Hint("Each row should sum to one at every temperature. At T = 2, what is your sum?")
-    if _equal(found, plain):
+    if equal(found, plain):
         raise Hint("T changes nothing: it cancels. What should it divide, before the softmax?")
     if bool((found.amax(-1) > plain.amax(-1)).any()):
         raise Hint("Hotter should be more even: yours is surer at a high T than at T = 1.")
     odds, wanted = found.log().diff(dim=-1), logits.diff(dim=-1) / T
-    if not _equal(odds, wanted):
+    if not equal(odds, wanted):
         raise Hint("The log of the odds of two words should be their logits' difference over T.")
     if not bool(candidate(1000 * logits, 0.1).isfinite().all()):
         raise Hint("Large logits overflow. A row may lose any constant before exp: which helps?")
@@ -153,11 +147,11 @@ def nucleus_solution(probabilities: Float[Tensor, " word"], p: float) -> Float[T
 
 def _nucleus_specification(candidate: Callable[..., Tensor], generator: torch.Generator) -> None:
     size, others = distinct_sizes(2, generator, high=7)
-    probabilities = _draw(size + others, generator=generator).softmax(0)
+    probabilities = draw(size + others, generator=generator).softmax(0)
     ordered = probabilities.sort(descending=True).values
     p = float(ordered[:size].sum() - ordered[size - 1] / 2)
     found = candidate(probabilities, p)
-    _require_shape(found, size + others)
+    require_shape(found, size + others)
     kept = found > 0
     if not torch.equal(candidate(probabilities.roll(1), p) > 0, kept.roll(1)):
         raise Hint("Each token should stay at its place. Did you leave the row sorted?")
@@ -167,7 +161,7 @@ def _nucleus_specification(candidate: Callable[..., Tensor], generator: torch.Ge
         raise Hint("Fewer tokens have mass p: the most probable first, and then stop.")
     if not _sums_to_one(found):
         raise Hint("What is kept should sum to one, or no token could be drawn from it.")
-    if not _equal(found[kept], probabilities[kept] / mass):
+    if not equal(found[kept], probabilities[kept] / mass):
         raise Hint("Among the kept tokens the proportions should stay as they were.")
     if int((candidate(probabilities, 1e-6) > 0).sum()) != 1:
         raise Hint("However small p is, one token should be left: the most probable.")
@@ -226,16 +220,16 @@ def _mix_specification(candidate: Callable[..., Tensor], generator: torch.Genera
     first, second = (6 * torch.rand(2, count, generator=generator, dtype=torch.float64)).unbind()
     weight, room = _between(0.2, 0.8, generator), 1e-6
     found = candidate(first, second, weight)
-    _require_shape(found, count)
+    require_shape(found, count)
     if bool((found > weight * first + (1 - weight) * second + room).any()):
         raise Hint("A mixture should never lose more than the average of the two losses.")
     hopeless = candidate(torch.zeros_like(first), torch.full_like(first, 20.0), weight)
     if bool((hopeless > -math.log(weight) + room).any()):
         raise Hint("If the first is certain and right, what probability is left in the mixture?")
     for one, other in ((first, second), (second, first)):
-        if not _equal(candidate(one, other, 1.0), one):
+        if not equal(candidate(one, other, 1.0), one):
             raise Hint("With all weight on the first its loss should come out. Does yours choose?")
-    if not _equal((-found).exp(), weight * (-first).exp() + (1 - weight) * (-second).exp()):
+    if not equal((-found).exp(), weight * (-first).exp() + (1 - weight) * (-second).exp()):
         raise Hint("Each token's probability should be the weighted mean of the two models'.")
 
 
@@ -277,21 +271,21 @@ def logit_lens_solution(
 
 def _lens_specification(candidate: Callable[..., Tensor], generator: torch.Generator) -> None:
     depths, posn, width, n_words = distinct_sizes(4, generator)
-    stream = _draw(depths, posn, width, generator=generator)
-    W_U = _draw(width, n_words, generator=generator)
-    gain, eps = 0.5 + _draw(width, generator=generator).abs(), 1e-9
+    stream = draw(depths, posn, width, generator=generator)
+    W_U = draw(width, n_words, generator=generator)
+    gain, eps = 0.5 + draw(width, generator=generator).abs(), 1e-9
     logits = candidate(stream, gain, W_U, eps)
-    _require_shape(logits, depths, posn, n_words)
-    if not _equal(candidate(10 * stream, gain, W_U, eps), logits):
+    require_shape(logits, depths, posn, n_words)
+    if not equal(candidate(10 * stream, gain, W_U, eps), logits):
         raise Hint("Streams ten times longer should give the same logits: what does a norm do?")
     louder = stream.clone()
     louder[0] *= 10
-    if not _equal(candidate(louder, gain, W_U, eps), logits):
+    if not equal(candidate(louder, gain, W_U, eps), logits):
         raise Hint("One depth made longer should change nothing. Whose length do you divide by?")
-    if _equal(candidate(stream + 1, gain, W_U, eps), logits):
+    if equal(candidate(stream + 1, gain, W_U, eps), logits):
         raise Hint("One added to all coordinates should matter: which norm takes the mean away?")
     norm = torch.nn.functional.rms_norm(stream, (width,), gain, 0.5)
-    if not _equal(candidate(stream, gain, W_U, 0.5), norm @ W_U):
+    if not equal(candidate(stream, gain, W_U, 0.5), norm @ W_U):
         raise Hint("Compare with torch's rms_norm(stream) @ W_U, with gain and with a large eps.")
 
 
@@ -330,20 +324,20 @@ def induction_score_solution(
 def _induction_specification(candidate: Callable[..., Tensor], generator: torch.Generator) -> None:
     half, heads = distinct_sizes(2, generator, low=3)
     length = 2 * half + 1
-    scores = _draw(heads, length, length, generator=generator)
+    scores = draw(heads, length, length, generator=generator)
     pattern = scores.masked_fill(torch.ones(length, length).triu(1) > 0, -torch.inf).softmax(-1)
     found = candidate(pattern, half)
-    _require_shape(found, heads)
-    if not _equal(candidate(_looking_back(half, length), half), torch.zeros(1)):
+    require_shape(found, heads)
+    if not equal(candidate(_looking_back(half, length), half), torch.zeros(1)):
         raise Hint("The earlier occurrence itself should score 0: which token comes after it?")
     head = _looking_back(half - 1, length)
-    if not _equal(candidate(head, half), torch.ones(1)):
+    if not equal(candidate(head, half), torch.ones(1)):
         raise Hint("A head that looks only there should score 1, a mean. Which axis is the query?")
     head[:, : half + 1] = torch.eye(length, dtype=head.dtype)[: half + 1]
-    if not _equal(candidate(head, half), torch.ones(1)):
+    if not equal(candidate(head, half), torch.ones(1)):
         raise Hint("The first copy should not count. At which positions did a token come before?")
     looks = [pattern[:, q, q - half + 1] for q in range(half + 1, length)]
-    if not _equal(found, torch.stack(looks).mean(0)):
+    if not equal(found, torch.stack(looks).mean(0)):
         raise Hint("The score should be the mean of the attention over all of the second copy.")
 
 
@@ -395,25 +389,25 @@ def bigram_solution(
 def _bigram_specification(candidate: Callable[..., Tensor], generator: torch.Generator) -> None:
     counts, discount = _little_text(generator), _between(0.3, 0.9, generator)
     found = candidate(counts, discount)
-    _require_shape(found, *counts.shape)
+    require_shape(found, *counts.shape)
     if not bool(found.isfinite().all()):
         raise Hint("The last word was never followed by any. Which probabilities are left to it?")
     if not _sums_to_one(found):
         raise Hint("Each row should sum to one. The discount took mass away: who gets it?")
     often = counts.clone()
     often[1, 0] *= 10
-    if not _equal(candidate(often, discount)[2], found[2]):
+    if not equal(candidate(often, discount)[2], found[2]):
         raise Hint(
             "Francisco follows only San. Met ten times as often there, it should be no likelier "
             "elsewhere: what does your back-off count?"
         )
     rest = (found - (counts - discount).clamp(min=0) / counts.sum(1, keepdim=True))[:-1]
     spread = (counts > 0).sum(0) / (counts > 0).sum()
-    if not _equal(rest, rest.sum(1, keepdim=True) * spread):
+    if not equal(rest, rest.sum(1, keepdim=True) * spread):
         raise Hint(
             "The back-off goes to all words, those met in this row too. In which proportion?"
         )
-    if not _equal(found[-1], spread):
+    if not equal(found[-1], spread):
         raise Hint("After a word that nothing followed, only the back-off should be left.")
 
 

@@ -12,21 +12,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechbook.exercises import Exercise, Hint, Wrong, distinct_sizes
-
-
-def _draw(*shape: int, generator: torch.Generator) -> Tensor:
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def _equal(found: Tensor, wanted: Tensor) -> bool:
-    return found.shape == wanted.shape and torch.allclose(found, wanted, rtol=1e-4, atol=1e-6)
-
-
-def _require_shape(found: Tensor, *shape: int) -> None:
-    if tuple(found.shape) != shape:
-        raise Hint(f"The result should have shape {list(shape)}; yours has {list(found.shape)}.")
-
+from mechbook.exercises import (
+    Exercise,
+    Hint,
+    Wrong,
+    distinct_sizes,
+    draw,
+    equal,
+    require_shape,
+)
 
 # --- 1. the stream is a sum -------------------------------------------------------------------
 
@@ -47,20 +41,18 @@ def stream_after_solution(
 
 def _stream_specification(candidate: Callable[..., Tensor], generator: torch.Generator) -> None:
     layers, width = distinct_sizes(2, generator, low=3)
-    embedding, writes = (
-        _draw(*shape, generator=generator) for shape in ((width,), (layers, width))
-    )
+    embedding, writes = (draw(*shape, generator=generator) for shape in ((width,), (layers, width)))
     start = candidate(embedding, writes, 0)
-    _require_shape(start, width)
-    if not _equal(start, embedding):
+    require_shape(start, width)
+    if not equal(start, embedding):
         raise Hint("After 0 layers nothing is written yet. What is in the stream then?")
     step = candidate(embedding, writes, 2) - candidate(embedding, writes, 1)
-    if not _equal(step, writes[1]):
+    if not equal(step, writes[1]):
         raise Hint(
             "From depth 1 to depth 2 the stream should grow by one write. Is yours replaced?"
         )
     final = candidate(embedding, writes, layers)
-    if not _equal(final - writes.sum(0), embedding):
+    if not equal(final - writes.sum(0), embedding):
         raise Hint("Take every write away from the final stream: the embedding should be left.")
 
 
@@ -96,20 +88,20 @@ def attention_write_solution(
 def _heads_specification(candidate: Callable[..., Tensor], generator: torch.Generator) -> None:
     posn, heads, d_head, width = distinct_sizes(4, generator)
     z, W_O = (
-        _draw(posn, heads, d_head, generator=generator),
-        _draw(heads, d_head, width, generator=generator),
+        draw(posn, heads, d_head, generator=generator),
+        draw(heads, d_head, width, generator=generator),
     )
-    b_O = _draw(width, generator=generator)
+    b_O = draw(width, generator=generator)
     silent = candidate(torch.zeros_like(z), W_O, b_O)
-    _require_shape(silent, posn, width)
-    if not _equal(silent, b_O.expand(posn, width)):
+    require_shape(silent, posn, width)
+    if not equal(silent, b_O.expand(posn, width)):
         raise Hint("With all heads silent the layer should write b_O, once. Whose bias is it?")
     alone = torch.zeros_like(z)
     alone[:, 0] = z[:, 0]
-    if not _equal(candidate(alone, W_O, b_O) - b_O, z[:, 0] @ W_O[0]):
+    if not equal(candidate(alone, W_O, b_O) - b_O, z[:, 0] @ W_O[0]):
         raise Hint("With one head speaking, the layer should write that head's vector in full.")
     rows, matrix = z.reshape(posn, -1), W_O.reshape(-1, width)
-    if not _equal(candidate(z, W_O, b_O) - b_O, rows @ matrix):
+    if not equal(candidate(z, W_O, b_O) - b_O, rows @ matrix):
         raise Hint("It should equal: concatenate the heads, multiply by one tall W_O.")
 
 
@@ -148,22 +140,22 @@ def logit_lens_solution(
 def _lens_specification(candidate: Callable[..., Tensor], generator: torch.Generator) -> None:
     posn, width, n_words = distinct_sizes(3, generator)
     stream, W_U = (
-        _draw(posn, width, generator=generator),
-        _draw(width, n_words, generator=generator),
+        draw(posn, width, generator=generator),
+        draw(width, n_words, generator=generator),
     )
-    gain, eps = 0.5 + _draw(width, generator=generator).abs(), 1e-9
+    gain, eps = 0.5 + draw(width, generator=generator).abs(), 1e-9
     logits = candidate(stream, gain, W_U, eps)
-    _require_shape(logits, posn, n_words)
-    if not _equal(candidate(10 * stream, gain, W_U, eps), logits):
+    require_shape(logits, posn, n_words)
+    if not equal(candidate(10 * stream, gain, W_U, eps), logits):
         raise Hint("A ten times longer stream should give the same logits: what does the norm do?")
     louder = stream.clone()
     louder[0] *= 10
-    if not _equal(candidate(louder, gain, W_U, eps)[1:], logits[1:]):
+    if not equal(candidate(louder, gain, W_U, eps)[1:], logits[1:]):
         raise Hint("One position should not change another's logits. Over which axis is your mean?")
-    if not _equal(candidate(stream, 2 * gain, W_U, eps), 2 * logits):
+    if not equal(candidate(stream, 2 * gain, W_U, eps), 2 * logits):
         raise Hint("Twice the gain should give twice the logits. Where does the gain come in?")
     norm = torch.nn.functional.rms_norm(stream, (width,), gain, eps)
-    if not _equal(logits, norm @ W_U):
+    if not equal(logits, norm @ W_U):
         raise Hint("Compare with rms_norm(stream) @ W_U, torch's own norm with this gain and eps.")
 
 
@@ -209,21 +201,21 @@ def _attribution_specification(
     candidate: Callable[..., Tensor], generator: torch.Generator
 ) -> None:
     parts, posn, width, n_words = distinct_sizes(4, generator)
-    writes = _draw(parts, posn, width, generator=generator)
-    gain, eps = 0.5 + _draw(width, generator=generator).abs(), 1e-9
-    W_U = _draw(width, n_words, generator=generator)
+    writes = draw(parts, posn, width, generator=generator)
+    gain, eps = 0.5 + draw(width, generator=generator).abs(), 1e-9
+    W_U = draw(width, n_words, generator=generator)
     word = torch.randint(n_words, (posn,), generator=generator)
     found = candidate(writes, gain, W_U, word, eps)
-    _require_shape(found, parts, posn)
+    require_shape(found, parts, posn)
     louder = writes.clone()
     louder[:, 0] *= 3
-    if not _equal(candidate(louder, gain, W_U, word, eps), found):
+    if not equal(candidate(louder, gain, W_U, word, eps), found):
         raise Hint(
             "A final stream three times as long at one position should change nothing there."
         )
     norm = torch.nn.functional.rms_norm(writes.sum(0), (width,), gain, eps)
     logit = (norm @ W_U).gather(-1, word[:, None])[:, 0]
-    if not _equal(found.sum(0), logit):
+    if not equal(found.sum(0), logit):
         raise Hint(
             "The contributions should add up to the logit. Do all share one scale, and whose?"
         )
@@ -263,17 +255,17 @@ def change_basis_solution(
 
 def _basis_specification(candidate: Callable[..., Pair], generator: torch.Generator) -> None:
     width, d_mlp = distinct_sizes(2, generator, low=3)
-    W_in, W_out = _draw(width, d_mlp, generator=generator), _draw(d_mlp, width, generator=generator)
-    rotation = torch.linalg.qr(_draw(width, width, generator=generator)).Q
+    W_in, W_out = draw(width, d_mlp, generator=generator), draw(d_mlp, width, generator=generator)
+    rotation = torch.linalg.qr(draw(width, width, generator=generator)).Q
     stretch = rotation * torch.linspace(1, 2, width, dtype=torch.float64)
-    x, hidden = _draw(3, width, generator=generator), _draw(3, d_mlp, generator=generator)
+    x, hidden = draw(3, width, generator=generator), draw(3, d_mlp, generator=generator)
     for R, words in ((rotation, ""), (stretch, "Does yours hold for every invertible R, or only")):
         reader, writer = candidate(W_in, W_out, R)
-        _require_shape(reader, width, d_mlp)
-        _require_shape(writer, d_mlp, width)
-        if not _equal(hidden @ writer, hidden @ W_out @ R):
+        require_shape(reader, width, d_mlp)
+        require_shape(writer, d_mlp, width)
+        if not equal(hidden @ writer, hidden @ W_out @ R):
             raise Hint("What is written should arrive as (hidden @ W_out) @ R, in the new basis.")
-        if not _equal((x @ R) @ reader, x @ W_in):
+        if not equal((x @ R) @ reader, x @ W_in):
             more = f" {words} where Rᵀ undoes it?" if words else " On which side, and undoing R?"
             raise Hint("From x @ R the reader should get what it got from x." + more)
 
@@ -316,20 +308,20 @@ def stack_jacobian_solution(
 
 def _jacobian_specification(candidate: Callable[..., Tensor], generator: torch.Generator) -> None:
     (width,) = distinct_sizes(1, generator, low=3)
-    matrices = 0.7 * _draw(3, width, width, generator=generator)
-    x = _draw(width, generator=generator)
+    matrices = 0.7 * draw(3, width, width, generator=generator)
+    x = draw(width, generator=generator)
     silent = candidate([torch.zeros_like, torch.zeros_like], x)
-    _require_shape(silent, width, width)
-    if not _equal(silent, torch.eye(width, dtype=x.dtype)):
+    require_shape(silent, width, width)
+    if not equal(silent, torch.eye(width, dtype=x.dtype)):
         raise Hint("Branches that write nothing pass the gradient on unchanged: I, not 0.")
     linear = [_branch(W) for W in matrices[:2]]
     eye = torch.eye(width, dtype=x.dtype)
-    if not _equal(candidate(linear, x), (eye + matrices[1]) @ (eye + matrices[0])):
+    if not equal(candidate(linear, x), (eye + matrices[1]) @ (eye + matrices[0])):
         raise Hint(
             "Which factor stands on the left? Follow a small change of x through two layers."
         )
     curved = [_branch(W, torch.tanh) for W in matrices]
-    if not _equal(candidate(curved, x) @ matrices[0, 0], _slope(curved, x, matrices[0, 0])):
+    if not equal(candidate(curved, x) @ matrices[0, 0], _slope(curved, x, matrices[0, 0])):
         raise Hint("For curved branches it fails: at which stream must each J be taken?")
 
 
@@ -391,20 +383,20 @@ def fold_gain_solution(
 
 def _fold_specification(candidate: Callable[..., Tensor], generator: torch.Generator) -> None:
     width, d_out = distinct_sizes(2, generator)
-    gain = 0.5 + _draw(width, generator=generator).abs()
-    square, W = (_draw(width, n, generator=generator) for n in (width, d_out))
+    gain = 0.5 + draw(width, generator=generator).abs()
+    square, W = (draw(width, n, generator=generator) for n in (width, d_out))
     ones = torch.ones(width, dtype=torch.float64)
-    x = _draw(4, width, generator=generator)
-    if not _equal(candidate(ones, square), square):
+    x = draw(4, width, generator=generator)
+    if not equal(candidate(ones, square), square):
         raise Hint("With a gain of ones there is nothing to fold: W should stay as it is.")
     doubled = candidate(2 * ones, square)
-    if not _equal(doubled, 2 * square):
+    if not equal(doubled, 2 * square):
         raise Hint("With a gain of 2 everywhere, is what is read twice as large, or half?")
-    if not _equal(x @ candidate(gain, square), (x * gain) @ square):
+    if not equal(x @ candidate(gain, square), (x * gain) @ square):
         raise Hint("The gain scales what comes in, not what goes out: rows of W or columns?")
     folded = candidate(gain, W)
-    _require_shape(folded, width, d_out)
-    if not _equal(x @ folded, (x * gain) @ W):
+    require_shape(folded, width, d_out)
+    if not equal(x @ folded, (x * gain) @ W):
         raise Hint("It holds for square matrices only. Try a W with fewer columns than rows.")
 
 
