@@ -102,3 +102,8 @@ def test_a_head_left_out_writes_what_is_said_and_others_write_on(model, tokens, 
 def test_a_head_that_is_not_there_is_refused(model):
     with pytest.raises(ValueError, match=r"no head 0\.2; there are 2 layers of 2 heads"):
         heads.zeroed(model, [(0, 2)])
+
+
+def test_the_highest_come_first():
+    values = torch.tensor([[0.1, 0.5], [0.4, 0.2]])
+    assert heads.highest(values, 3) == [(0, 1), (1, 0), (1, 1)]

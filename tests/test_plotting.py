@@ -304,6 +304,24 @@ def test_measured_values_are_marked_on_the_null():
     assert sum(bar.get_height() for bar in ax.patches) == len(X)
 
 
+def test_grouped_bars_stand_side_by_side_with_their_heights():
+    series = {"one": [1.0, 2.0], "two": [3.0, np.nan]}
+    fig = plotting.grouped_bars(["a", "b"], series, ylabel="nats", references={"chance": 0.5})
+    ax = fig.axes[0]
+    heights = [bar.get_height() for bar in ax.patches]
+    assert heights[:3] == [1, 2, 3]
+    assert np.isnan(heights[3])
+    middle = np.mean([ax.patches[i].get_x() + ax.patches[i].get_width() / 2 for i in (0, 2)])
+    assert middle == pytest.approx(0)
+    assert {text.get_text() for text in ax.texts} >= {"1.00", "2.00", "3.00"}
+    assert ax.lines[0].get_ydata()[0] == 0.5
+
+
+def test_grouped_bars_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="series 'one'"):
+        plotting.grouped_bars(["a", "b"], {"one": [1.0]}, ylabel="nats")
+
+
 def test_the_null_bars_cover_the_middle_nine_tenths():
     null = np.arange(101.0)[:, None]
     ax = plotting.scatter_null([0.0], [3.0], null, xlabel="head", ylabel="overlap").axes[0]

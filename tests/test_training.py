@@ -372,3 +372,12 @@ def test_model_that_is_no_longer_finite_is_not_saved(tmp_path):
     with pytest.raises(TrainingError, match="no longer finite"):
         run(loss=loss, optimizer=partial(torch.optim.SGD, lr=1e22), steps=1, checkpoint=file)
     assert not file.exists()
+
+
+def test_a_history_is_a_table_of_numbers():
+    metrics = {"loss": np.array([3.0, 2.0]), "heads": np.array([[[1.0, 2.0]], [[3.0, 4.0]]])}
+    history = training.History(np.arange(5), np.zeros(5), np.array([0, 5]), metrics)
+    rows = list(history.rows())
+    assert rows[:2] == [(0, "loss", "", 3.0), (5, "loss", "", 2.0)]
+    assert (5, "heads", "0.1", 4.0) in rows
+    assert len(rows) == 6

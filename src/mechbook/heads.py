@@ -96,6 +96,12 @@ def head_scores(
     return {kind: sums[kind] / asking[kind].sum() for kind in wanted}
 
 
+def highest(values: Float[Tensor, "layer head"], count: int) -> list[Head]:
+    """The heads with the highest values, highest first."""
+    order = values.flatten().argsort(descending=True, stable=True)[:count].tolist()
+    return [divmod(place, values.shape[1]) for place in order]
+
+
 def _require_length(model: Any, tokens: Int[Tensor, "batch posn"]) -> None:
     if not 1 <= tokens.shape[1] <= model.cfg.n_ctx:
         raise ValueError(

@@ -565,6 +565,53 @@ def bars(
 
 
 @style()
+def grouped_bars(
+    groups: Sequence[str],
+    series: Mapping[str, ArrayLike],
+    *,
+    ylabel: str,
+    xlabel: str = "",
+    title: str = "",
+    references: Mapping[str, float] | None = None,
+    numbers: str = ".2f",
+) -> Figure:
+    """Bars side by side for each group, with their values above them.
+
+    Args:
+        groups: Labels along the axis.
+        series: For each name a value a group; none is drawn where it is not a number.
+        ylabel: What the height means, with unit.
+        xlabel: What the groups are.
+        title: The finding.
+        references: Named horizontal lines.
+        numbers: Format of the values.
+
+    Raises:
+        ValueError: For lengths that do not fit.
+    """
+    fig = figure("page", 4.0)
+    ax = fig.subplots()
+    width, letters = 0.8 / len(series), 64 // len(groups)
+    size = 11 if len(groups) * len(series) <= 10 else 9
+    for i, (name, values) in enumerate(series.items()):
+        heights = np.asarray(values, dtype=float)
+        _same_length(f"series {name!r}", len(heights), len(groups), "groups")
+        places = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
+        drawn = ax.bar(places, heights, width * 0.95, label=name)
+        ax.bar_label(drawn, fmt=f"{{:{numbers}}}", fontsize=size, padding=2)
+    for name, value in (references or {}).items():
+        ax.axhline(value, color=GREY, linestyle=":", linewidth=1.8, label=name)
+    wrapped = [textwrap.fill(group, letters, break_long_words=False) for group in groups]
+    ax.set_xticks(range(len(groups)), wrapped)
+    ax.grid(False, axis="x")
+    ax.margins(y=0.15)
+    _text(fig, ax, xlabel, ylabel, title)
+    if len(series) > 1 or references:
+        _legend(fig, ax)
+    return fig
+
+
+@style()
 def histogram_against_null(
     null: ArrayLike,
     measured: float | Mapping[str, float],

@@ -48,6 +48,18 @@ def load(name: str, *, module: str = "mechbook.pretrained") -> Any:
         raise ValueError(f"{name} is not whole on this machine ({reason}); {fetch}") from error
 
 
+def beginning(model: Any) -> int:
+    """Number of the token that begins a text; the one that ends a text, where there is no other.
+
+    Raises:
+        ValueError: the tokenizer has neither.
+    """
+    for token in (model.tokenizer.bos_token_id, model.tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    raise ValueError("the tokenizer marks neither the beginning nor the end of a text; set one")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch a model into the local cache of Hugging Face, and say so."""
     parser = argparse.ArgumentParser(prog="mechbook.pretrained", description=main.__doc__)

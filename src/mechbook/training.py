@@ -54,6 +54,13 @@ class History:
     metric_steps: Int[np.ndarray, " measured"]
     metrics: dict[str, Float[np.ndarray, "measured *values"]]
 
+    def rows(self) -> Iterator[tuple[int, str, str, float]]:
+        """The metrics, one number a row: step, name, place among the values ("1.0"), value."""
+        for name, values in self.metrics.items():
+            for step, measured in zip(self.metric_steps.tolist(), values, strict=True):
+                for index, number in np.ndenumerate(measured):
+                    yield step, name, ".".join(map(str, index)), float(number)
+
 
 # --- randomness -------------------------------------------------------------------------------
 

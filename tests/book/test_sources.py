@@ -103,3 +103,17 @@ def test_nothing_in_the_project_unpickles() -> None:
     for path in (ROOT / "src").rglob("*.py"):
         assert not risky.search(path.read_text()), path
     assert not [p for p in ROOT.glob("src/**/*") if p.suffix in {".pkl", ".pt", ".pth"}]
+
+
+def test_every_module_of_the_rooms_and_every_shared_one_is_in_the_reference() -> None:
+    """The workings of the build itself (what no chapter imports) are for its own readers."""
+    package, pages = ROOT / "src" / "mechbook", (ROOT / "book" / "reference").glob("api*.md")
+    listed = set(re.findall(r"automodule:: (\S+)", "".join(page.read_text() for page in pages)))
+    rooms = {chapter.room for chapter in chapters.load(ROOT / "book" / "chapters.yml")}
+    used = "".join(p.read_text() for room in rooms for p in (package / room).glob("*.py"))
+    shared = {p.stem for p in package.glob("[a-z]*.py") if re.search(rf"\b{p.stem}\b", used)}
+    wanted = {f"mechbook.{name}" for name in shared - {"build", "chapters", "cli", "notes_map"}}
+    wanted |= {
+        f"mechbook.{room}.{p.stem}" for room in rooms for p in (package / room).glob("[a-z]*.py")
+    }
+    assert wanted <= listed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,23 +15,9 @@ WORDS = ["<|endoftext|>", *"abcdefghijkl"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tiny_gpt2: Callable[..., Path]) -> Path:
     """A GPT-2 of two layers with random weights, saved as Hugging Face saves it."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("gpt2")
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token=WORDS[0]))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=WORDS[0], eos_token=WORDS[0], unk_token=WORDS[0]
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"n_layer": 2, "n_head": 2, "n_embd": 8, "n_positions": 16, "vocab_size": len(WORDS)}
-    GPT2LMHeadModel(
-        GPT2Config(**sizes, initializer_range=0.5, bos_token_id=0, eos_token_id=0)
-    ).save_pretrained(folder)
-    return folder
+    return tiny_gpt2(WORDS, initializer_range=0.5)
 
 
 def test_passages_are_read_twice_after_the_mark(folder):
@@ -59,8 +46,3 @@ def test_without_a_model_there_is_one_line():
     line = full_scale.report("no-such-model")
     assert line.startswith("Skipped: no-such-model is not on this machine")
     assert "\n" not in line
-
-
-def test_the_highest_come_first():
-    values = torch.tensor([[0.1, 0.5], [0.4, 0.2]])
-    assert full_scale.highest(values, 3) == [(0, 1), (1, 0), (1, 1)]

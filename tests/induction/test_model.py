@@ -116,7 +116,7 @@ def test_the_table_of_seeds_is_read_back(monkeypatch):
     net = model.build(TASK, ModelConfig(d_model=16, seed=1))
     looks = heads.head_scores(net, model.held_out(TASK, 64).tokens)["induction"]
     assert attention[1, 0].tolist() == pytest.approx([float(looks[0, 0]), float(looks[1, 1])])
-    assert model.along(columns, "two layers", "K diagonal", ["1-0"])[1].shape == (2, 2, 1)
+    assert model.along(columns, "two layers", "K diagonal", ["1.0"])[1].shape == (2, 2, 1)
     assert facts["seeds"] == [0, 1]
     with pytest.raises(ValueError, match="no rows of 'nothing'"):
         model.along(columns, "two layers", "nothing")

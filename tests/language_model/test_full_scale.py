@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,24 +20,9 @@ TEXT = "the king saw Paris and it is old " * 4
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tiny_gpt2: Callable[..., Path]) -> Path:
     """A GPT-2 of two layers with random weights and a few words, saved as Hugging Face saves it."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("gpt2")
-    vocabulary = {w: i for i, w in enumerate(WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=WORDS[0]))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=WORDS[0], eos_token=WORDS[0], unk_token=WORDS[0]
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"n_layer": 2, "n_head": 2, "n_embd": 8, "n_positions": 16, "vocab_size": len(WORDS)}
-    GPT2LMHeadModel(
-        GPT2Config(**sizes, initializer_range=0.5, bos_token_id=0, eos_token_id=0)
-    ).save_pretrained(folder)
-    return folder
+    return tiny_gpt2(WORDS, initializer_range=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -125,13 +111,13 @@ def test_an_empty_text_is_refused(model):
 @pytest.mark.parametrize(("begins", "ends", "taken"), [(3, 5, 3), (None, 5, 5), (0, 5, 0)])
 def test_a_text_begins_with_the_mark_that_there_is(begins, ends, taken):
     tokenizer = SimpleNamespace(bos_token_id=begins, eos_token_id=ends)
-    assert full_scale.beginning(SimpleNamespace(tokenizer=tokenizer)) == taken
+    assert pretrained.beginning(SimpleNamespace(tokenizer=tokenizer)) == taken
 
 
 def test_a_tokenizer_without_marks_is_refused():
     tokenizer = SimpleNamespace(bos_token_id=None, eos_token_id=None)
     with pytest.raises(ValueError, match="neither the beginning nor the end"):
-        full_scale.beginning(SimpleNamespace(tokenizer=tokenizer))
+        pretrained.beginning(SimpleNamespace(tokenizer=tokenizer))
 
 
 def test_a_missing_model_is_one_line_with_the_way_out():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,22 +12,9 @@ from mechbook.residual import full_scale
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(tiny_gpt2: Callable[..., Path]) -> Path:
     """A GPT-2 of two layers with random weights and six words, saved as Hugging Face saves it."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("gpt2")
-    words = ["<|endoftext|>", "the", "city", "of", "Paris", "Rome"]
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token=words[0]))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=words[0], eos_token=words[0], unk_token=words[0]
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"n_layer": 2, "n_head": 2, "n_embd": 8, "n_positions": 16, "vocab_size": len(words)}
-    GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)).save_pretrained(folder)
-    return folder
+    return tiny_gpt2(["<|endoftext|>", "the", "city", "of", "Paris", "Rome"])
 
 
 def test_the_last_depth_is_the_models_own_answer(tiny: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from mechbook import composition, heads, pretrained, training
 from mechbook.heads import Head
 from mechbook.induction.circuits import Head as Matrices
+from mechbook.induction.task import Task, sample
 
 PASSAGE = 40
 """Random tokens in a passage, which the model reads twice."""
@@ -28,7 +29,7 @@ def report(name: str) -> str:
     except ValueError as missing:
         return f"Skipped: {missing}"
     scores = heads.head_scores(model, repeated(model))
-    best = {kind: highest(scores[kind], 4) for kind in KINDS}
+    best = {kind: heads.highest(scores[kind], 4) for kind in KINDS}
     lines = [f"{name}: {model.cfg.n_layers} layers of {model.cfg.n_heads} heads; attention paid on"]
     lines += [f"random tokens read twice (layer.head, {PASSAGE} tokens a passage)"]
     for kind, found in best.items():
@@ -38,21 +39,18 @@ def report(name: str) -> str:
 
 
 def repeated(model: Any, batch: int = 8, seed: int = 0) -> Int[Tensor, "batch posn"]:
-    """The mark that begins a text, a passage of different random tokens, and the same again."""
+    """The mark that begins a text, a passage of different random tokens, and the same again.
+
+    Raises:
+        ValueError: the tokenizer has no mark to begin a text with.
+    """
+    mark = pretrained.beginning(model)
     n_types = min(model.cfg.d_vocab, len(model.tokenizer))
-    size = min(PASSAGE, (model.cfg.n_ctx - 1) // 2, n_types - 1)
-    mark = model.tokenizer.bos_token_id
-    mark = model.tokenizer.eos_token_id if mark is None else mark
-    draw = training.generator(seed)
     others = torch.tensor([i for i in range(n_types) if i != mark])
-    order = torch.rand(batch, len(others), generator=draw).topk(size).indices
-    return torch.cat([torch.full((batch, 1), int(mark)), others[order], others[order]], 1)
-
-
-def highest(values: Float[Tensor, "layer head"], count: int) -> list[Head]:
-    """The heads with the highest values, highest first."""
-    order = values.flatten().argsort(descending=True, stable=True)[:count].tolist()
-    return [divmod(place, values.shape[1]) for place in order]
+    size = min(PASSAGE, (model.cfg.n_ctx - 1) // 2, len(others))
+    task = Task(len(others), shortest=size, longest=size, length=2 * size, distinct=True)
+    passages = others[sample(task, batch, training.generator(seed)).tokens]
+    return torch.cat([torch.full((batch, 1), mark), passages], 1)
 
 
 def matrices(model: Any, layer: int) -> Matrices:

@@ -7,7 +7,7 @@ head of the second finds the position that stands after the current token. One l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -250,7 +250,7 @@ def make_seeds(
     """The artifact ``induction-seeds``: every variant for every seed, at each measurement.
 
     Columns: ``variant``, ``seed``, ``step``, ``quantity`` (of `measure`), ``place`` ("" for a
-    number, "layer.head", or "writer-reader") and ``value``.
+    number, "layer.head", or "writer.reader") and ``value``.
     """
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; give 1 or more")
@@ -265,20 +265,11 @@ def make_seeds(
     return columns, {"about": about, "seeds": list(range(seeds))}
 
 
-def _rows(variant: Variant, seed: int, steps: int) -> Iterator[tuple]:
+def _rows(variant: Variant, seed: int, steps: int) -> list[tuple]:
     shape = ModelConfig(**{**vars(variant.model), "seed": seed})
     model = build(variant.task, shape)
     history = train(model, variant.task, TrainingConfig(steps=steps, seed=seed))
-    for quantity, values in history.metrics.items():
-        for step, value in zip(history.metric_steps.tolist(), values, strict=True):
-            for place, number in _places(quantity, np.asarray(value)):
-                yield (variant.name, seed, step, quantity, place, number)
-
-
-def _places(quantity: str, values: np.ndarray) -> Iterator[tuple[str, float]]:
-    mark = "-" if quantity == "K diagonal" else "."
-    for index, number in np.ndenumerate(values):
-        yield mark.join(map(str, index)), float(number)
+    return [(variant.name, seed, *row) for row in history.rows()]
 
 
 def along(

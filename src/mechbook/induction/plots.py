@@ -147,42 +147,6 @@ def circuits(
 
 
 @plotting.style()
-def bars(
-    groups: Sequence[str],
-    series: Mapping[str, ArrayLike],
-    *,
-    ylabel: str,
-    title: str = "",
-    reference: tuple[str, float] | None = None,
-) -> Figure:
-    """Bars side by side for each group, with their values above them.
-
-    Args:
-        groups: labels along the axis.
-        series: for each name a value a group.
-        ylabel: what is drawn, with unit.
-        title: the finding.
-        reference: a named horizontal line.
-    """
-    fig = plotting.figure("page", 3.8)
-    ax = fig.subplots()
-    width = 0.8 / len(series)
-    for i, (name, values) in enumerate(series.items()):
-        places = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
-        drawn = ax.bar(places, np.asarray(values), width * 0.95, label=name)
-        ax.bar_label(drawn, fmt="{:.2f}", fontsize=10, padding=2)
-    if reference:
-        ax.axhline(reference[1], color=plotting.INK, linestyle=":", label=reference[0])
-    ax.set_xticks(range(len(groups)), [textwrap.fill(group, 14) for group in groups])
-    ax.grid(False, axis="x")
-    ax.margins(y=0.15)
-    ax.set(ylabel=ylabel)
-    ax.set_title(textwrap.fill(title, 44))
-    fig.legend(loc="outside lower center", ncols=3)
-    return fig
-
-
-@plotting.style()
 def gains(
     gain: ArrayLike, series: Mapping[str, ArrayLike], *, ylabel: str, title: str = ""
 ) -> Figure:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mechbook import pretrained, training
+from mechbook import heads, pretrained, training
 from mechbook.language_model import induction, lens, score
 
 PASSAGE = 50
@@ -44,20 +44,8 @@ def cut(model: Any, text: str) -> list[Int[Tensor, "1 posn+1"]]:
     ids = model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     if not ids:
         raise ValueError("the text is empty; give at least one word")
-    start = torch.tensor([beginning(model)])
+    start = torch.tensor([pretrained.beginning(model)])
     return [torch.cat([start, part])[None] for part in torch.tensor(ids).split(model.cfg.n_ctx)]
-
-
-def beginning(model: Any) -> int:
-    """Number of the token that begins a text; the one that ends a text, where there is no other.
-
-    Raises:
-        ValueError: the tokenizer has neither.
-    """
-    for token in (model.tokenizer.bos_token_id, model.tokenizer.eos_token_id):
-        if token is not None:
-            return int(token)
-    raise ValueError("the tokenizer marks neither the beginning nor the end of a text; set one")
 
 
 def repeated_passages(model: Any, seed: int = 0) -> Int[Tensor, "batch posn"]:
@@ -65,7 +53,7 @@ def repeated_passages(model: Any, seed: int = 0) -> Int[Tensor, "batch posn"]:
     n_types = min(model.cfg.d_vocab, len(model.tokenizer))
     half = min(PASSAGE, (model.cfg.n_ctx - 1) // 2, n_types - 1)
     draw = training.generator(seed)
-    return induction.repeated(n_types, half, PASSAGES, draw, end=beginning(model))
+    return induction.repeated(n_types, half, PASSAGES, draw, end=pretrained.beginning(model))
 
 
 def _text_lines(model: Any, text: str) -> list[str]:
@@ -87,15 +75,12 @@ def _text_lines(model: Any, text: str) -> list[str]:
 def _induction_lines(model: Any) -> list[str]:
     tokens = repeated_passages(model)
     gain, scores = induction.gain(model, tokens), induction.head_scores(model, tokens)
-    best = scores.induction.flatten().topk(min(4, scores.induction.numel()))
-    heads = [
-        f"{place // model.cfg.n_heads}.{place % model.cfg.n_heads} ({value:.2f})"
-        for value, place in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-    ]
+    best = heads.highest(scores.induction, 4)
+    said = ", ".join(f"{i}.{j} ({scores.induction[i, j]:.2f})" for i, j in best)
     enough = int((scores.induction >= induction.LEAST).sum())
     return [
         f"random tokens, read twice: {gain.first[1:].mean():.2f} nats a token, "
         f"then {gain.second[1:].mean():.2f}; gain {gain.value:.2f}",
-        f"heads that look most at what followed (layer.head, mean attention): {', '.join(heads)}; "
+        f"heads that look most at what followed (layer.head, mean attention): {said}; "
         f"{enough} with {induction.LEAST} or more",
     ]

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +23,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechbook import training
+from mechbook.heads import Head, averaged
 from mechbook.language_model import score
 from mechbook.language_model import tokenizer as tokenizers
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Head = tuple[int, int]
 Row = tuple[str, str, str, float]
 
 HALF = 60
@@ -272,49 +271,14 @@ def other_heads(
     return chosen
 
 
-def ablate(model: Any, tokens: Int[Tensor, "batch posn"], heads: Iterable[Head]) -> Gain:
-    """The gain that is left when some heads write the same everywhere, see `without`.
+def ablate(model: Any, tokens: Int[Tensor, "batch posn"], chosen: Iterable[Head]) -> Gain:
+    """The gain that is left when some heads write the same everywhere, see `heads.averaged`.
 
     Raises:
         ValueError: a head that the model has not.
     """
-    with without(model, heads):
+    with averaged(model, chosen):
         return gain(model, tokens)
-
-
-def without(model: Any, heads: Iterable[Head]) -> AbstractContextManager:
-    """While this context is open, some heads write the same everywhere.
-
-    Their ``z`` is replaced by its mean over the texts and positions of the same pass.
-
-    Args:
-        model: a ``TransformerBridge``.
-        heads: pairs of layer and head.
-
-    Raises:
-        ValueError: a head that the model has not.
-    """
-    layers: dict[int, list[int]] = {}
-    for layer, head in heads:
-        if not (0 <= layer < model.cfg.n_layers and 0 <= head < model.cfg.n_heads):
-            raise ValueError(
-                f"no head {layer}.{head}; there are {model.cfg.n_layers} layers of "
-                f"{model.cfg.n_heads} heads, counted from 0"
-            )
-        layers.setdefault(layer, []).append(head)
-    hooks = [(f"blocks.{layer}.attn.hook_z", _average(own)) for layer, own in layers.items()]
-    return model.hooks(fwd_hooks=hooks)
-
-
-def _average(heads: list[int]) -> Callable[..., Tensor]:
-    def hook_function(
-        z: Float[Tensor, "batch posn head d_head"], hook: Any
-    ) -> Float[Tensor, "batch posn head d_head"]:
-        changed = z.clone()
-        changed[:, :, heads] = z[:, :, heads].mean((0, 1))
-        return changed
-
-    return hook_function
 
 
 # --- real text --------------------------------------------------------------------------------
@@ -693,7 +657,7 @@ def _counterfactual_rows(
         gains = found.by_group(books, version)
         rows += [(f"counterfactual gain, {group}", version, *gain) for gain in gains.items()]
     for kind, heads in sets:
-        with without(model, heads):
+        with averaged(model, heads):
             left = measured()
         quantity = f"counterfactual gain, {group}, without {kind}"
         rows += [

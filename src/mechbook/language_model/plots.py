@@ -107,36 +107,6 @@ def lines(
 
 
 @plotting.style()
-def two_bars(
-    groups: Sequence[str],
-    series: Mapping[str, ArrayLike],
-    *,
-    ylabel: str,
-    xlabel: str = "",
-    title: str = "",
-    numbers: str = ".2f",
-) -> Figure:
-    """Bars side by side for each group, with their values above them."""
-    fig = plotting.figure("page", 4.0)
-    ax = fig.subplots()
-    width, letters = 0.8 / len(series), 64 // len(groups)
-    size = 11 if len(groups) * len(series) <= 10 else 9
-    for i, (name, values) in enumerate(series.items()):
-        places = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
-        drawn = ax.bar(places, np.asarray(values), width * 0.95, label=name)
-        ax.bar_label(drawn, fmt=f"{{:{numbers}}}", fontsize=size, padding=2)
-    labels = [textwrap.fill(group, letters, break_long_words=False) for group in groups]
-    ax.set_xticks(range(len(groups)), labels)
-    ax.grid(False, axis="x")
-    ax.margins(y=0.15)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.set_title(textwrap.fill(title, 44))
-    if len(series) > 1:
-        fig.legend(loc="outside lower center", ncols=len(series))
-    return fig
-
-
-@plotting.style()
 def surprise(
     tokens: Sequence[str],
     loss: Float[np.ndarray, " token"],

@@ -336,7 +336,7 @@ def calibration(
         best = model(part[:, :-1]).float().softmax(-1).max(-1)
         sure.append(best.values.double().flatten())
         right.append((best.indices == part[:, 1:]).double().flatten())
-    return binned(torch.cat(sure).numpy(), torch.cat(right).numpy(), n_bins)
+    return binned(torch.cat(sure).numpy(), torch.cat(right).bool().numpy(), n_bins)
 
 
 def binned(

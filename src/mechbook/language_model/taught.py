@@ -9,7 +9,7 @@ they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +157,7 @@ def make_taught(text: str, seeds: int = 2) -> tuple[dict[str, np.ndarray], dict[
             model, texts = weights.load(), random_texts(tokenizer)
             twice = run == RUNS[0]
             history = go_on(model, books, unread.evenly(64), texts, twice=twice, seed=seed)
-            rows += _rows(run, seed, history)
+            rows += [(run, seed, *row) for row in history.rows()]
             print(f"{run}, seed {seed} done", flush=True)
     names = ("run", "seed", "step", "quantity", "place", "value")
     columns = {name: np.array([row[i] for row in rows]) for i, name in enumerate(names)}
@@ -181,13 +181,6 @@ def _windows(tokenizer: Any, text: str, split: str, books: int = 14) -> Windows:
     which = np.linspace(0, len(opened) - 1, min(books, len(opened))).round().astype(int)
     stream = corpus.encode(tokenizer, (opened[i].text for i in which))
     return corpus.windows(tokenizer, stream, ModelConfig().n_ctx)
-
-
-def _rows(run: str, seed: int, history: training.History) -> Iterator[tuple]:
-    for quantity, values in history.metrics.items():
-        for step, value in zip(history.metric_steps.tolist(), values, strict=True):
-            for index, number in np.ndenumerate(value):
-                yield (run, seed, step, quantity, ".".join(map(str, index)), float(number))
 
 
 def along(
