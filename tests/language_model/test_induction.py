@@ -124,21 +124,6 @@ def test_head_scores_do_not_depend_on_the_batch(tiny, texts):
         torch.testing.assert_close(scores.first[layer], whole.first)
 
 
-def _scores(table):
-    table = torch.tensor(table)
-    return induction.Scores(table, table, table, table)
-
-
-def test_top_heads_are_those_above_the_threshold():
-    scores = _scores([[0.1, 0.3, 0.0], [0.9, 0.05, 0.02]])
-    assert induction.top_heads(scores, 0.2) == [(1, 0), (0, 1)]
-    assert induction.top_heads(scores, 0.95) == []
-
-
-def test_at_most_half_of_the_heads_are_top():
-    assert induction.top_heads(_scores([[0.9, 0.8], [0.7, 0.6]])) == [(0, 0), (0, 1)]
-
-
 @given(seed=st.integers(0, 50))
 @settings(max_examples=20, deadline=None)
 def test_other_heads_are_in_the_same_layers(seed):
@@ -153,29 +138,6 @@ def test_other_heads_come_from_elsewhere_where_a_layer_has_no_more():
     assert sorted(others) == [(1, 0), (1, 1)]
     with pytest.raises(ValueError, match="3 of 4 heads leave 1 others"):
         induction.other_heads([(0, 0), (0, 1), (1, 0)], 2, 2, training.generator(0))
-
-
-def test_ablating_nothing_changes_nothing(tiny, texts):
-    left = induction.ablate(tiny, texts, [])
-    torch.testing.assert_close(left.first, induction.gain(tiny, texts).first, rtol=0, atol=0)
-    assert left.value == induction.gain(tiny, texts).value
-
-
-def test_an_ablated_head_writes_its_mean(tiny, texts):
-    name = "blocks.0.attn.hook_z"
-    z = tiny.run_with_cache(texts[:, :-1])[1][name].detach().clone()
-    rows = [z[b, p, 1] for b in range(z.shape[0]) for p in range(z.shape[1])]
-    z[:, :, 1] = sum(rows) / len(rows)
-    logits = tiny.run_with_hooks(texts[:, :-1], fwd_hooks=[(name, lambda _, hook: z)]).detach()
-    loss = torch.nn.functional.cross_entropy(logits.mT, texts[:, 1:], reduction="none").mean(0)
-    left = induction.ablate(tiny, texts, [(0, 1)])
-    torch.testing.assert_close(torch.cat([left.first, left.second]), loss)
-    assert float((left.second - induction.gain(tiny, texts).second).abs().max()) > 1e-4
-
-
-def test_a_head_that_is_not_there_is_refused(tiny, texts):
-    with pytest.raises(ValueError, match=r"no head 2\.0; there are 2 layers of 2 heads"):
-        induction.ablate(tiny, texts, [(2, 0)])
 
 
 # --- real text --------------------------------------------------------------------------------
@@ -225,8 +187,16 @@ def test_a_pair_with_other_tokens_around_is_found():
     assert induction.find_repeat(windows, 0, 8, counts) == induction.Repeat(0, 8, (2,), (6,))
 
 
-@pytest.mark.parametrize("text", [[0, 1, 2, 3, 4, 5, 6, 7, 2], [0, 3, 4, 5, 6, 7, 1, 1, 1]])
-def test_no_repeat_without_a_pair_or_of_a_doubled_word(text):
+@pytest.mark.parametrize(
+    "text",
+    [
+        [0, 1, 2, 3, 4, 5, 6, 7, 2],  # no pair
+        [0, 3, 4, 5, 6, 7, 1, 1, 1],  # a doubled word
+        [0, 3, 4, 5, 6, 1, 2, 1, 2],  # right before
+        [0, 1, 2, 1, 2, 5, 6, 1, 2],  # twice in a row
+    ],
+)
+def test_no_repeat_without_a_pair_or_of_one_that_touches(text):
     windows = torch.tensor([text])
     assert induction.find_repeat(windows, 0, 8, torch.arange(9)) is None
 
@@ -251,7 +221,9 @@ def test_each_version_loses_what_it_says(tokenizer, texts, counts):
     repeats = induction.sample_repeats(texts, counts, 12, training.generator(0), words)
     assert len(repeats) == 12
     for places, name in zip(
-        induction._places(repeats), ("seen pair", "new word", "seen word", "seen pair"), strict=True
+        induction._places(repeats),
+        ("seen pair", "new word", "seen word", "seen pair", "seen pair"),
+        strict=True,
     ):
         for repeat, where in zip(repeats, places, strict=True):
             row = texts[repeat.window]
@@ -273,7 +245,7 @@ def test_a_copier_needs_the_pair_and_nothing_else(tokenizer, texts, counts):
     found = induction.counterfactual_gain(copier, texts, counts, 12, training.generator(0))
     assert found.gain("second token replaced") == pytest.approx(20.0, abs=1e-3)
     assert found.gain("first token replaced") == pytest.approx(math.log(copier.n_types), abs=1e-3)
-    assert found.gain("unrelated token replaced") == 0.0
+    assert found.gain("unrelated token replaced") == found.gain("next token replaced") == 0.0
     assert found.distance("second token replaced") == HALF
     assert found.distance("first token replaced") == HALF + 1
 
@@ -320,21 +292,41 @@ def test_the_table_is_complete_and_comes_out_the_same_twice(tiny, texts, counts)
     assert len([row for row in rows if row["quantity"] == "attention, repeated"]) == 4 * 4
 
 
-def test_without_induction_heads_no_head_is_left_out(tiny, texts, counts, monkeypatch):
-    monkeypatch.setattr(induction, "top_heads", lambda scores: [])
+def test_the_matching_heads_and_as_many_others_are_left_out(tiny, texts, counts, monkeypatch):
+    monkeypatch.setattr(induction, "MATCHING", 1)
     rows = _rows(tiny, texts, counts)
-    assert next(row["value"] for row in rows if row["quantity"] == "induction heads") == 0
-    assert not [
-        row for row in rows if "without" in row["quantity"] or row["quantity"] == "gain left"
-    ]
+
+    def left(kind):
+        quantity = f"counterfactual gain, all, without {kind}"
+        return [row["kind"] for row in rows if row["quantity"] == quantity]
+
+    size = len(induction.VERSIONS) - 1
+    assert len({*left("matching heads")}) == 1
+    assert len(left("matching heads")) == size
+    assert len(left("other heads")) == 2 * size
+    assert not {*left("other heads")} & {*left("matching heads")}
 
 
-def test_with_induction_heads_as_many_others_are_left_out(tiny, texts, counts, monkeypatch):
-    monkeypatch.setattr(induction, "top_heads", lambda scores: [(1, 0)])
-    rows = _rows(tiny, texts, counts)
-    assert [row["place"] for row in rows if row["quantity"] == "gain left"] == ["1.0", "1.1", "1.1"]
-    left = [row for row in rows if row["quantity"].endswith("all, without induction heads")]
-    assert [row["place"] for row in left] == list(induction.VERSIONS[1:])
+def test_attention_is_read_right_before_the_target(tiny, texts):
+    posn, places = torch.tensor([9, 4, 14]), [(3,), (1, 2), (5,)]
+    found = induction.attention_before(tiny, texts[:3], posn, places, at_once=2)
+    expected = torch.zeros(2, 2)
+    for row, (target, looked) in enumerate(zip(posn.tolist(), places, strict=True)):
+        _, cache = tiny.run_with_cache(texts[row : row + 1, :target])
+        for layer in range(2):
+            pattern = cache[f"blocks.{layer}.attn.hook_pattern"][0]
+            expected[layer] += sum(pattern[:, -1, place] for place in looked).detach()
+    torch.testing.assert_close(found, expected / 3)
+
+
+def test_a_passage_is_said_twice_and_the_control_says_another(texts):
+    found = induction.said_twice(texts, 3, 4)
+    twice, other = found["real text twice"], found["real text, then another"]
+    assert torch.equal(twice[:, 1:5], twice[:, 5:])
+    assert torch.equal(other[:, :5], twice[:, :5])
+    assert torch.equal(other[1, 5:], twice[0, 1:5])
+    with pytest.raises(ValueError, match="do not give 9 passages of 4"):
+        induction.said_twice(texts, 9, 4)
 
 
 def test_permuted_texts_have_the_same_words_in_both_halves_in_another_order():

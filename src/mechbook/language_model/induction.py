@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechbook import training
-from mechbook.heads import Head, averaged
+from mechbook.heads import Head, averaged, highest, patterns
 from mechbook.language_model import score
 from mechbook.language_model import tokenizer as tokenizers
 
@@ -36,6 +36,8 @@ HALF = 60
 """Tokens in a passage: two copies and the end-of-text mark fit into 128."""
 LEAST = 0.2
 """Attention from which a head counts as an induction head."""
+MATCHING = 3
+"""Heads that are left out together to see what they do for real text."""
 RARE = 1000
 """Token types above this rank of frequency count as rare: names, and the words of one story."""
 
@@ -237,17 +239,6 @@ def pattern_scores(pattern: Float[Tensor, "batch head query key"], half: int) ->
     return Scores(back(half - 1), back(1), back(half), first)
 
 
-def top_heads(scores: Scores, threshold: float = LEAST) -> list[Head]:
-    """The heads with an induction score of ``threshold`` or more, highest first; perhaps none.
-
-    Never more than half of all heads, so that as many are left for a control.
-    """
-    flat = scores.induction.flatten()
-    count = min(int((flat >= threshold).sum()), len(flat) // 2)
-    best = flat.argsort(descending=True, stable=True)[:count]
-    return [divmod(i, scores.induction.shape[1]) for i in best.tolist()]
-
-
 def other_heads(
     heads: Sequence[Head], n_layers: int, n_heads: int, generator: torch.Generator
 ) -> list[Head]:
@@ -269,16 +260,6 @@ def other_heads(
         chosen.append((same or free)[0])
         free.remove(chosen[-1])
     return chosen
-
-
-def ablate(model: Any, tokens: Int[Tensor, "batch posn"], chosen: Iterable[Head]) -> Gain:
-    """The gain that is left when some heads write the same everywhere, see `heads.averaged`.
-
-    Raises:
-        ValueError: a head that the model has not.
-    """
-    with averaged(model, chosen):
-        return gain(model, tokens)
 
 
 # --- real text --------------------------------------------------------------------------------
@@ -336,8 +317,8 @@ def find_repeat(
     whose token is closest in frequency to the target.
 
     Returns:
-        ``None`` if the pair was not seen, if it is a doubled word (to destroy it would change the
-        current token), or if the window has too few other tokens.
+        ``None`` if the pair was not seen, if it touches itself or the current token (to destroy
+        one thing would destroy another), or if the window has too few other tokens.
     """
     row = windows[window, : posn + 1]
     current, target = row[-2], row[-1]
@@ -345,7 +326,8 @@ def find_repeat(
     place = torch.arange(1, max(1, posn - 1))
     near = (place[:, None] - seconds).abs() < 3
     free = place[~near.any(1) & (row[place] != current) & (row[place] != target)]
-    if not len(seconds) or current == target or len(free) < len(seconds):
+    touching = torch.isin(seconds + 1, torch.cat([seconds - 1, torch.tensor([posn - 1])])).any()
+    if not len(seconds) or current == target or touching or len(free) < len(seconds):
         return None
     unlike = ((counts[row] + 1.0).log() - (counts[target] + 1.0).log()).abs()
     others = _others(seconds, free, unlike)
@@ -419,6 +401,7 @@ VERSIONS = (
     "as it is",
     "second token replaced",
     "first token replaced",
+    "next token replaced",
     "unrelated token replaced",
 )
 
@@ -428,10 +411,12 @@ class Counterfactual:
     """The same targets in windows with and without the earlier occurrence of their pair.
 
     Attributes:
-        losses: nats at each target, for each of ``VERSIONS``.
+        rows: the window of each target, for each of ``VERSIONS``.
+        losses: nats at each target, for each of them.
         repeats: the targets.
     """
 
+    rows: dict[str, Int[Tensor, "target posn+1"]]
     losses: dict[str, Float[Tensor, " target"]]
     repeats: list[Repeat]
 
@@ -473,8 +458,9 @@ def counterfactual_gain(
     """What it is worth to have seen a pair before: take the earlier occurrence away.
 
     "Second token replaced" leaves of the pair only its first token; "first token replaced" leaves
-    the word, but no longer after the same token, so that what is lost is the match alone;
-    "unrelated token replaced" is the control: as much of the window is changed.
+    the word, but no longer after the same token, so that what is lost is the match. Two controls
+    change as much of the window: "next token replaced", right after the pair, and "unrelated token
+    replaced", elsewhere.
 
     Targets are words that are one token: what goes on with a word in pieces is spelling.
 
@@ -489,7 +475,7 @@ def counterfactual_gain(
     Raises:
         ValueError: no target of the sort.
     """
-    counts = torch.as_tensor(counts)
+    counts = torch.as_tensor(np.array(counts))
     words = whole_words(model.tokenizer.backend_tokenizer)
     types = words[ranks(counts)[words] > above]
     repeats = sample_repeats(windows, counts, count, generator, types)
@@ -500,20 +486,26 @@ def counterfactual_gain(
         )
     words = words[counts[words].argsort(descending=True, stable=True)]
     targets = torch.tensor([r.posn for r in repeats])
-    losses = {}
-    for version, places in zip(VERSIONS, _places(repeats), strict=True):
-        rows = [
-            substitute(windows[r.window], where, words, counts, generator)
-            for r, where in zip(repeats, places, strict=True)
-        ]
-        losses[version] = losses_at(model, torch.stack(rows), targets)
-    return Counterfactual(losses, repeats)
+    rows = {
+        version: torch.stack(
+            [
+                substitute(windows[r.window], where, words, counts, generator)
+                for r, where in zip(repeats, places, strict=True)
+            ]
+        )
+        for version, places in zip(VERSIONS, _places(repeats), strict=True)
+    }
+    losses = {version: losses_at(model, changed, targets) for version, changed in rows.items()}
+    return Counterfactual(rows, losses, repeats)
 
 
 def _places(repeats: list[Repeat]) -> list[list[tuple[int, ...]]]:
     """For each version, what is replaced for each target."""
-    firsts = [tuple(place - 1 for place in r.seconds) for r in repeats]
-    return [[()] * len(repeats), [r.seconds for r in repeats], firsts, [r.others for r in repeats]]
+
+    def beside(offset: int) -> list[tuple[int, ...]]:
+        return [tuple(place + offset for place in r.seconds) for r in repeats]
+
+    return [[()] * len(repeats), beside(0), beside(-1), beside(1), [r.others for r in repeats]]
 
 
 def losses_at(
@@ -529,6 +521,35 @@ def losses_at(
         read = score.token_losses(model, windows[part, : last + 1])
         losses[part] = read.gather(1, posn[part, None] - 1)[:, 0]
     return losses
+
+
+@torch.no_grad()
+def attention_before(
+    model: Any,
+    windows: Int[Tensor, "target posn+1"],
+    posn: Int[Tensor, " target"],
+    places: Sequence[tuple[int, ...]],
+    at_once: int = 16,
+) -> Float[Tensor, "layer head"]:
+    """The attention that each head pays to some places of each row, from right before a target.
+
+    Args:
+        model: a ``TransformerBridge``.
+        windows: a row a target.
+        posn: where the target stands in its row.
+        places: for each target, where to sum the attention.
+        at_once: rows in one forward pass.
+
+    Returns:
+        Mean over targets.
+    """
+    total = torch.zeros(model.cfg.n_layers, model.cfg.n_heads)
+    for part in posn.argsort(stable=True).split(at_once):
+        pattern = patterns(model, windows[part, : int(posn[part].max())])
+        for row, target in enumerate(part.tolist()):
+            from_there = pattern[:, row, :, int(posn[target]) - 1]
+            total += from_there[..., list(places[target])].sum(-1)
+    return total / len(posn)
 
 
 # --- all of it as a table ---------------------------------------------------------------------
@@ -557,7 +578,7 @@ def evaluation_rows(
         model_name: for the column ``model``.
         seed: of passages, control heads, sampled targets and substitutes.
         passages: random texts.
-        draws: of control heads.
+        draws: of control heads, as many as `MATCHING`.
         count: targets of the counterfactual, among all and among rare ones.
         rare: rank of frequency above which a word is rare.
 
@@ -565,7 +586,7 @@ def evaluation_rows(
         Rows with ``model``, ``quantity``, ``place`` ("layer.head", several with a space between,
         or ""), ``kind`` and ``value`` (nats, mean attention, or a number of targets).
     """
-    counts, generator = torch.as_tensor(counts), training.generator(seed)
+    counts, generator = torch.as_tensor(np.array(counts)), training.generator(seed)
     allowed = whole_words(model.tokenizer.backend_tokenizer)
     shape = (model.cfg.d_vocab, min(HALF, (model.cfg.n_ctx - 1) // 2), passages)
     texts = {
@@ -573,24 +594,34 @@ def evaluation_rows(
         "unrepeated": unrepeated(*shape, generator, allowed),
     }
     texts["permuted"] = permuted(texts["repeated"], generator)
-    sets = head_sets(model, texts["repeated"], draws, generator)
-    rows = _random_rows(model, texts) + _ablation_rows(model, texts["repeated"], sets)
+    texts |= said_twice(windows, passages, shape[1])
+    rows = _random_rows(model, texts)
     for group, above in (("all", 0), ("rare", rare)):
         natural = (windows, counts, count)
-        rows += _counterfactual_rows(model, *natural, books, seed, group, above, sets)
+        rows += _counterfactual_rows(model, *natural, books, seed, group, above, draws)
     names = ("quantity", "place", "kind", "value")
     return [{"model": model_name, **dict(zip(names, row, strict=True))} for row in rows]
 
 
-def head_sets(
-    model: Any, tokens: Int[Tensor, "batch posn"], draws: int, generator: torch.Generator
-) -> list[tuple[str, list[Head]]]:
-    """The induction heads of a model, and ``draws`` times as many others; nothing without any."""
-    top, size = top_heads(head_scores(model, tokens)), (model.cfg.n_layers, model.cfg.n_heads)
-    if not top:
-        return []
-    others = [other_heads(top, *size, generator) for _ in range(draws)]
-    return [("induction heads", top), *(("other heads", heads) for heads in others)]
+def said_twice(
+    windows: Int[Tensor, "batch posn+1"], passages: int, half: int
+) -> dict[str, Int[Tensor, "passage posn"]]:
+    """Passages of real text said twice, and in the control followed by another one instead.
+
+    Raises:
+        ValueError: fewer windows than passages, or windows that are too short.
+    """
+    if len(windows) < passages or windows.shape[1] <= half:
+        raise ValueError(
+            f"{len(windows)} windows of {windows.shape[1] - 1} tokens do not give {passages} "
+            f"passages of {half}"
+        )
+    evenly = torch.linspace(0, len(windows) - 1, passages).long()
+    rows = windows[evenly, : half + 1]
+    return {
+        "real text twice": torch.cat([rows, rows[:, 1:]], 1),
+        "real text, then another": torch.cat([rows, rows.roll(1, 0)[:, 1:]], 1),
+    }
 
 
 def _random_rows(model: Any, texts: dict[str, Int[Tensor, "batch posn"]]) -> list[Row]:
@@ -613,17 +644,6 @@ def _random_rows(model: Any, texts: dict[str, Int[Tensor, "batch posn"]]) -> lis
     return rows
 
 
-def _ablation_rows(
-    model: Any, tokens: Int[Tensor, "batch posn"], sets: list[tuple[str, list[Head]]]
-) -> list[Row]:
-    """How many induction heads there are; the gain left without them, and without others."""
-    number = float(len(sets[0][1])) if sets else 0.0
-    rows: list[Row] = [("induction heads", "", f"attention {LEAST} or more", number)]
-    for kind, heads in sets:
-        rows.append(("gain left", place_of(heads), kind, ablate(model, tokens, heads).value))
-    return rows
-
-
 def place_of(heads: Iterable[Head]) -> str:
     """Heads as "layer.head", with a space between."""
     return " ".join(f"{layer}.{head}" for layer, head in heads)
@@ -638,7 +658,7 @@ def _counterfactual_rows(
     seed: int,
     group: str,
     above: int,
-    sets: list[tuple[str, list[Head]]],
+    draws: int,
 ) -> list[Row]:
     """The counterfactual gain by version: in all, by book, and without some heads."""
 
@@ -656,11 +676,48 @@ def _counterfactual_rows(
         ]
         gains = found.by_group(books, version)
         rows += [(f"counterfactual gain, {group}", version, *gain) for gain in gains.items()]
-    for kind, heads in sets:
-        with averaged(model, heads):
+    looks = attention_rows(model, found)
+    for kind, attention in looks.items():
+        rows += [
+            (f"counterfactual attention, {group}", f"{layer}.{head}", kind, value)
+            for layer, values in enumerate(attention.tolist())
+            for head, value in enumerate(values)
+        ]
+    matched = looks["what followed"] - looks["what followed, first token replaced"]
+    for kind, chosen in matching_sets(matched, draws, training.generator(seed)):
+        with averaged(model, chosen):
             left = measured()
         quantity = f"counterfactual gain, {group}, without {kind}"
         rows += [
-            (quantity, version, place_of(heads), left.gain(version)) for version in VERSIONS[1:]
+            (quantity, version, place_of(chosen), left.gain(version)) for version in VERSIONS[1:]
         ]
     return rows
+
+
+def attention_rows(model: Any, found: Counterfactual) -> dict[str, Float[Tensor, "layer head"]]:
+    """Where heads look right before the targets: at the earlier occurrence, and elsewhere.
+
+    Returns:
+        ``what followed``: to the earlier occurrence of the target, after the same token as now;
+        the same where that token is replaced, so that the same word stands at the same place but
+        does not match; ``unrelated``: to the places of the control.
+    """
+    posn = torch.tensor([r.posn for r in found.repeats])
+    seconds, others = [r.seconds for r in found.repeats], [r.others for r in found.repeats]
+    as_it_is, without_match = found.rows["as it is"], found.rows["first token replaced"]
+    return {
+        "what followed": attention_before(model, as_it_is, posn, seconds),
+        "what followed, first token replaced": attention_before(
+            model, without_match, posn, seconds
+        ),
+        "unrelated": attention_before(model, as_it_is, posn, others),
+    }
+
+
+def matching_sets(
+    matched: Float[Tensor, "layer head"], draws: int, generator: torch.Generator
+) -> list[tuple[str, list[Head]]]:
+    """The `MATCHING` heads with the highest values (half of all at most), and ``draws`` times as many others."""
+    top = highest(matched, min(MATCHING, matched.numel() // 2))
+    others = [other_heads(top, matched.shape[0], matched.shape[1], generator) for _ in range(draws)]
+    return [("matching heads", top), *(("other heads", chosen) for chosen in others)]
