@@ -132,14 +132,17 @@ def margins(model: Any, items: Sequence[Item]) -> Float[torch.Tensor, " item"]:
     Raises:
         ValueError: a continuation is not a single token, or a prompt is too long.
     """
-    found = []
-    for item in items:
-        tokens = model.to_tokens(item.prompt, truncate=False)
-        score.check_length(model, tokens.shape[1])
-        right, wrong = (_single(model, word) for word in (item.right, item.wrong))
-        guess = model(tokens)[0, -1].float().log_softmax(-1)
-        found.append(guess[right] - guess[wrong])
-    return torch.stack(found)
+    prompts = [model.to_tokens(item.prompt, truncate=False)[0] for item in items]
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    score.check_length(model, int(lengths.max()))
+    pairs = [[_single(model, word) for word in (item.right, item.wrong)] for item in items]
+    found = torch.empty(len(items))
+    for length in lengths.unique():  # prompts of one length are read together
+        own = (lengths == length).nonzero()[:, 0]
+        guess = model(torch.stack([prompts[i] for i in own]))[:, -1].float().log_softmax(-1)
+        both = guess.gather(1, torch.tensor([pairs[i] for i in own]))
+        found[own] = both[:, 0] - both[:, 1]
+    return found
 
 
 def passed(model: Any, items: Sequence[Item]) -> Bool[torch.Tensor, " item"]:
