@@ -35,6 +35,7 @@ def test_places_are_those_of_a_loop(texts):
         for q, token in enumerate(text):
             before = [k for k in range(q) if text[k] == token]
             wanted = {"previous token": [q - 1] if q else [], "first": [0] if q else []}
+            wanted |= {"two back": [q - 2] if q > 1 else []}
             wanted |= {"duplicate token": before, "induction": [k + 1 for k in before]}
             for kind, keys in wanted.items():
                 assert found[kind][row, q].nonzero()[:, 0].tolist() == keys

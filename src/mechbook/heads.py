@@ -23,9 +23,9 @@ def places(tokens: Int[Tensor, "batch posn"]) -> dict[str, Bool[Tensor, "batch q
     """For each query the keys that each kind of head looks at, told from the tokens alone.
 
     Returns:
-        ``previous token``: one back. ``duplicate token``: all earlier occurrences of the query's
-        token. ``induction``: the positions after those. ``first``: the text's first position (for
-        queries after it).
+        ``previous token``: one back. ``two back``. ``duplicate token``: all earlier occurrences of
+        the query's token. ``induction``: the positions after those. ``first``: the text's first
+        position (for queries after it).
     """
     length = tokens.shape[1]
     before = torch.ones(length, length, dtype=torch.bool).tril(-1)
@@ -35,6 +35,7 @@ def places(tokens: Int[Tensor, "batch posn"]) -> dict[str, Bool[Tensor, "batch q
     posn = torch.arange(length)
     return {
         "previous token": (posn[:, None] - 1 == posn).expand_as(same),
+        "two back": (posn[:, None] - 2 == posn).expand_as(same),
         "duplicate token": same,
         "induction": after,
         "first": (before & (posn == 0)).expand_as(same),

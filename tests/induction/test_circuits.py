@@ -84,6 +84,16 @@ def test_composed_circuits_are_sums_over_indices():
     torch.testing.assert_close(circuits.v_composed_ov(W_E, first, second, W_U), v)
 
 
+def test_the_circuit_through_both_sides_is_a_sum_over_indices():
+    by_query, by_key, reader = head(1), head(2), head(3)
+    found = circuits.both_composed_qk(W_E, by_query, by_key, reader)
+    for a in range(len(W_E)):
+        for b in range(len(W_E)):
+            query = W_E[a] @ by_query.W_V @ by_query.W_O @ reader.W_Q
+            key = W_E[b] @ by_key.W_V @ by_key.W_O @ reader.W_K
+            assert float(found[a, b]) == pytest.approx(float(query @ key), rel=1e-3, abs=1e-4)
+
+
 def test_many_heads_at_once_are_each_head_alone():
     many = head(3, 2, 2)
     found = circuits.full_ov(W_E, many, W_U)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechbook import heads
+from mechbook import heads, training
 from mechbook.heads import Head
 from mechbook.induction import circuits
 from mechbook.induction import task as tasks
@@ -220,10 +220,61 @@ def swap_tags(
     moved[text, here], moved[text, there] = own[text, there], own[text, here]
     with reading(model, layer, ["key"], lambda stream: stream - own + moved):
         guess = model(texts.tokens)[text, asked.query].argmax(-1)
-    said = {"true": here, "swapped": there}
+    return _said(guess, texts, asked)
+
+
+def ambiguous_questions(texts: Texts, generator: torch.Generator) -> Swap:
+    """For each text that has one, a question in the second passage that the token does not decide.
+
+    The token stands twice in the first passage, after different tokens and before different ones.
+    ``source`` is one after the place that has the same token before it as the question, ``other``
+    one after another place.
+
+    Raises:
+        ValueError: there is no such question in any text.
+    """
+    tokens, target = texts.tokens, texts.target
+    posn, before = torch.arange(tokens.shape[1]), tokens.roll(1, 1)
+    differ = (before[:, :, None] != before[:, None, :]) & (target[:, :, None] != target[:, None, :])
+    same = tokens[:, :, None] == tokens[:, None, :]
+    second = texts.predictable & (posn > texts.period[:, None])
+    asked = second & (posn < 2 * texts.period[:, None])
+    first = (posn >= 1) & (posn < texts.period[:, None])
+    possible = (same & differ & asked[:, :, None] & first[:, None, :]).flatten(1).float()
+    text = possible.any(1).nonzero()[:, 0]
+    if not len(text):
+        raise ValueError("no passage has a token twice; draw the texts with Task(distinct=False)")
+    pair = torch.multinomial(possible[text], 1, generator=generator)[:, 0]
+    query, place = pair // len(posn), pair % len(posn)
+    return Swap(text, query, query - texts.period[text] + 1, place + 1)
+
+
+@torch.no_grad()
+def swap_query(
+    model: Any, texts: Texts, asked: Swap, writers: Sequence[Head], layer: int = 1
+) -> dict[str, float]:
+    """Give the question the tag of the other place of its token, for the queries alone.
+
+    The question then says "the token before me is" what stands before the other place. If queries
+    are how the choice is made, the answer becomes the token after that place.
+
+    Returns:
+        As `swap_tags`.
+    """
+    own = writes(model, texts.tokens, writers)
+    changed = own.clone()
+    changed[asked.text, asked.query] = own[asked.text, asked.other - 1]
+    with reading(model, layer, ["query"], lambda stream: stream - own + changed):
+        guess = model(texts.tokens)[asked.text, asked.query].argmax(-1)
+    return _said(guess, texts, asked)
+
+
+def _said(guess: Int[Tensor, " question"], texts: Texts, asked: Swap) -> dict[str, float]:
+    """Shares of answers from the old place and from the other one."""
+    places = {"true": asked.source, "swapped": asked.other}
     return {
-        name: float((guess == texts.target[text, place - 1]).float().mean())
-        for name, place in said.items()
+        name: float((guess == texts.target[asked.text, place - 1]).float().mean())
+        for name, place in places.items()
     }
 
 
@@ -237,34 +288,63 @@ def turned(model: Any, chosen: Iterable[Head], gain: float) -> AbstractContextMa
 
 @torch.no_grad()
 def composed_logits(
-    model: Any, tokens: Int[Tensor, "batch posn"], writers: Sequence[Head], readers: Sequence[Head]
+    model: Any,
+    tokens: Int[Tensor, "batch posn"],
+    writers: Sequence[Head],
+    readers: Sequence[Head],
+    two_back: Sequence[Head] = (),
 ) -> Float[Tensor, "batch posn type"]:
     """What the story predicts, from products of weights alone, without running the model.
 
     Each writer is taken to look exactly one position back. A reader's score for a key is then the
     composed QK circuit between the query's token and the token *before* the key; what it adds for
-    each key it attends to is a row of its OV circuit. Everything else (positions, direct paths,
-    what the writers really look at) is left out.
+    each key it attends to is a row of its OV circuit. With ``two_back``, heads that are taken to look
+    exactly two positions back, the score also has the circuit between the token before the query
+    and the token two before the key. Everything else (positions, direct paths, what the writers
+    really look at) is left out.
 
     Args:
         model: an attention-only model without norms and biases.
         tokens: what it would read.
         writers: previous-token heads of the first layer.
         readers: induction heads of the second.
+        two_back: heads of the first layer that look two back; none for the textbook's story.
     """
     own, W_E, W_U = circuits.heads_of(model), model.W_E.detach(), model.W_U.detach()
-    later = torch.ones(tokens.shape[1], tokens.shape[1]).triu(1).bool()
-    later[:, 0] = True  # nothing stands before the first key
-    later[0, 0] = False
-    before = tokens.roll(1, 1)
+    before, two_before = tokens.roll(1, 1), tokens.roll(2, 1)
     logits = torch.zeros(*tokens.shape, W_U.shape[1])
     for reader in (own[head] for head in readers):
-        found = [circuits.k_composed_qk(W_E, own[writer], reader) for writer in writers]
-        QK = torch.stack(found).sum(0)
-        scores = QK[tokens[:, :, None], before[:, None, :]] / own.W_Q.shape[-1] ** 0.5
-        pattern = scores.masked_fill(later, -torch.inf).softmax(-1)
+        one = [circuits.k_composed_qk(W_E, own[w], reader) for w in writers]
+        scores = _looked_up(torch.stack(one).sum(0), tokens, before)
+        if two_back:
+            pairs = [
+                circuits.both_composed_qk(W_E, own[w], own[v], reader)
+                for w in writers
+                for v in two_back
+            ]
+            second = _looked_up(torch.stack(pairs).sum(0), before, two_before)
+            second[:, 0], second[:, :, :2] = 0, 0  # nothing stands there
+            scores = scores + second
+        pattern = _attend(scores / own.W_Q.shape[-1] ** 0.5)
         logits = logits + pattern @ circuits.full_ov(W_E, reader, W_U)[tokens]
     return logits
+
+
+def _looked_up(
+    circuit: Float[Tensor, "type type"],
+    rows: Int[Tensor, "batch query"],
+    columns: Int[Tensor, "batch key"],
+) -> Float[Tensor, "batch query key"]:
+    """The circuit's entry for each query and key, given the tokens that stand for them."""
+    return circuit[rows[:, :, None], columns[:, None, :]]
+
+
+def _attend(scores: Float[Tensor, "batch query key"]) -> Float[Tensor, "batch query key"]:
+    """Causal softmax; nobody looks at the first key, before which nothing stands."""
+    later = torch.ones(scores.shape[1:]).triu(1).bool()
+    later[:, 0] = True
+    later[0, 0] = False
+    return scores.masked_fill(later, -torch.inf).softmax(-1)
 
 
 @torch.no_grad()
@@ -292,3 +372,54 @@ def attribution(model: Any, texts: Texts) -> tuple[tuple[str, ...], Float[Tensor
     size = (model.cfg.n_layers, model.cfg.n_heads)
     labels = [f"{i}.{j}" for i in range(size[0]) for j in range(size[1])]
     return ("embedding", "positions", *labels), added, effect(logits, texts).logit
+
+
+# --- all of it, for a table of seeds ----------------------------------------------------------
+
+
+@torch.no_grad()
+def summary(model: Any, texts: Texts, distinct: Texts, seed: int = 0) -> dict[str, float]:
+    """What is left of the right answers after each intervention, and how far the story carries.
+
+    Args:
+        model: two layers of attention without norms.
+        texts: what it reads.
+        distinct: texts of passages with no token twice, for the exchange of tags.
+        seed: of the questions.
+
+    Returns:
+        Shares. ``without …`` and ``… cut``: right answers; those that end in ``, ambiguous`` are of
+        the positions that the token does not decide. ``tags exchanged``, ``query tag exchanged``:
+        answers that moved as predicted. ``story of one token``, ``… of two``: best guesses that are
+        the model's.
+    """
+    looks = heads.head_scores(model, texts.tokens)
+    one, two = ((0, int(looks[kind][0].argmax())) for kind in ("previous token", "two back"))
+    readers = [(1, head) for head in range(model.cfg.n_heads)]
+    draw = training.generator(seed)
+    found = {
+        "tags exchanged": swap_tags(model, distinct, questions(distinct, draw), [one])["swapped"]
+    }
+    changed = {"as it is": model(texts.tokens)}
+    for name, head in (("previous-token head", one), ("two-back head", two)):
+        with heads.averaged(model, [head]):
+            changed[f"without {name}"] = model(texts.tokens)
+        for side in SIDES:
+            with reading(model, 1, [side], from_next_text(model, texts.tokens, [head])):
+                changed[f"{side} from {name} cut"] = model(texts.tokens)
+    groups = {"": texts.predictable}
+    if texts.ambiguous.any():
+        groups[", ambiguous"] = texts.ambiguous
+        asked = ambiguous_questions(texts, draw)
+        found["query tag exchanged"] = swap_query(model, texts, asked, [one])["swapped"]
+    stories = {
+        "story of one token": composed_logits(model, texts.tokens, [one], readers),
+        "story of two tokens": composed_logits(model, texts.tokens, [one], readers, [two]),
+    }
+    for group, where in groups.items():
+        for name, logits in changed.items():
+            found[name + group] = tasks.accuracy(logits, texts, where)
+        for name, logits in stories.items():
+            same = logits.argmax(-1) == changed["as it is"].argmax(-1)
+            found[name + group] = float(same[where].float().mean())
+    return found

@@ -126,6 +126,16 @@ def q_composed_qk(
     return (W_E @ writer.OV) @ reader.QK @ W_E.mT
 
 
+def both_composed_qk(
+    W_E: Float[Tensor, "type d_model"], for_query: Head, for_key: Head, reader: Head
+) -> Float[Tensor, "*heads by_query by_key"]:
+    """The score between what one head brought to the query and what another brought to the key.
+
+    ``(W_E W_V W_O) W_Q W_Kᵀ (W_E W_V W_O)ᵀ``, with the OV circuit of a head of its own on each side.
+    """
+    return (W_E @ for_query.OV) @ reader.QK @ (W_E @ for_key.OV).mT
+
+
 def v_composed_ov(
     W_E: Float[Tensor, "type d_model"],
     writer: Head,

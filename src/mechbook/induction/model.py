@@ -8,7 +8,7 @@ head of the second finds the position that stands after the current token. One l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechbook import heads, training
-from mechbook.induction import circuits
+from mechbook.induction import causes, circuits
 from mechbook.induction import task as tasks
 from mechbook.induction.task import Task, Texts
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 POSITIONS = ("added", "queries and keys")
+LOOKS = ("previous token", "two back", "duplicate token", "induction")
+"""Of `heads.places`, what is logged during training."""
 
 
 @dataclass(frozen=True)
@@ -178,9 +180,10 @@ def measure(model: Any, texts: Texts) -> dict[str, Any]:
 
     Returns:
         ``loss``, ``accuracy``, ``accuracy, ambiguous`` (not a number where no position is),
-        ``in-context score`` (numbers); ``previous token``, ``duplicate
-        token``, ``induction`` (attention, [layer, head]); ``OV diagonal``, ``OV positive``
-        ([layer, head]); with two layers ``K diagonal`` ([writer, reader]).
+        ``in-context score`` (numbers); ``previous token``, ``two back``, ``duplicate token``,
+        ``induction`` (attention, [layer, head]); ``OV diagonal``, ``OV positive`` ([layer, head]);
+        with two layers ``K diagonal`` ([writer, reader]) and ``two-token diagonal`` ([writer to the
+        query, writer to the key, reader]).
     """
     logits = model(texts.tokens)
     looks = heads.head_scores(model, texts.tokens)
@@ -192,12 +195,13 @@ def measure(model: Any, texts: Texts) -> dict[str, Any]:
         "accuracy": tasks.accuracy(logits, texts),
         "accuracy, ambiguous": tasks.accuracy(logits, texts, texts.ambiguous),
         "in-context score": tasks.in_context_score(logits, texts),
-        **{kind: looks[kind] for kind in ("previous token", "duplicate token", "induction")},
+        **{kind: looks[kind] for kind in LOOKS},
         "OV diagonal": circuits.diagonal_share(ov),
         "OV positive": circuits.positive_ratio(ov),
     }
     if len(own.W_Q) > 1:
         found["K diagonal"] = circuits.diagonal_share(k_composed(W_E, own))
+        found["two-token diagonal"] = circuits.diagonal_share(two_token(W_E, own))
     return found
 
 
@@ -214,6 +218,14 @@ def k_composed(
 ) -> Float[Tensor, "writer reader query before"]:
     """The composed QK circuit of every head of one layer with every head of a later one."""
     return circuits.k_composed_qk(W_E, own[early][:, None], own[late][None])
+
+
+def two_token(
+    W_E: Float[Tensor, "type d_model"], own: circuits.Head, early: int = 0, late: int = 1
+) -> Float[Tensor, "for_query for_key reader by_query by_key"]:
+    """The QK circuit through both sides, of every pair of heads of one layer, for a later one's."""
+    for_query, for_key = own[early][:, None, None], own[early][None, :, None]
+    return circuits.both_composed_qk(W_E, for_query, for_key, own[late][None, None])
 
 
 # --- seeds ------------------------------------------------------------------------------------
@@ -249,8 +261,9 @@ def make_seeds(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The artifact ``induction-seeds``: every variant for every seed, at each measurement.
 
-    Columns: ``variant``, ``seed``, ``step``, ``quantity`` (of `measure`), ``place`` ("" for a
-    number, "layer.head", or "writer.reader") and ``value``.
+    Columns: ``variant``, ``seed``, ``step``, ``quantity`` (of `measure`; after the last step of
+    `causes.summary` as well), ``place`` ("" for a number, "layer.head", "writer.reader", …) and
+    ``value``.
     """
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; give 1 or more")
@@ -269,7 +282,12 @@ def _rows(variant: Variant, seed: int, steps: int) -> list[tuple]:
     shape = ModelConfig(**{**vars(variant.model), "seed": seed})
     model = build(variant.task, shape)
     history = train(model, variant.task, TrainingConfig(steps=steps, seed=seed))
-    return [(variant.name, seed, *row) for row in history.rows()]
+    rows = [(variant.name, seed, *row) for row in history.rows()]
+    if shape.n_layers > 1:
+        distinct = replace(variant.task, distinct=True)
+        found = causes.summary(model, held_out(variant.task), held_out(distinct))
+        rows += [(variant.name, seed, steps, name, "", value) for name, value in found.items()]
+    return rows
 
 
 def along(
