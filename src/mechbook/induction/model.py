@@ -249,6 +249,7 @@ class Variant:
 VARIANTS = (
     Variant("two layers", ModelConfig(), Task()),
     Variant("one layer", ModelConfig(n_layers=1), Task()),
+    Variant("one layer, four heads", ModelConfig(n_layers=1, n_heads=4), Task()),
     Variant("four heads", ModelConfig(n_heads=4), Task()),
     Variant("positions in queries and keys", ModelConfig(positions="queries and keys"), Task()),
     Variant("no token twice in a passage", ModelConfig(), Task(distinct=True)),
