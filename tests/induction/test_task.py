@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechbook import heads
+from mechbook import heads, training
 from mechbook.induction import task as tasks
 from mechbook.induction.task import Task
 
@@ -128,3 +128,18 @@ def test_impossible_texts_are_refused(sizes, says):
 def test_no_text_is_refused():
     with pytest.raises(ValueError, match="batch is 0"):
         texts(batch=0)
+
+
+def test_the_best_fixed_distance_is_that_of_a_loop():
+    texts = tasks.sample(
+        Task(n_types=9, shortest=2, longest=5, length=12), 40, training.generator(0)
+    )
+    tokens, target, right, count = texts.tokens.tolist(), texts.target.tolist(), 0, 0
+    for posn in range(11):
+        rows = [row for row in range(40) if texts.predictable[row, posn]]
+        hits = [
+            sum(tokens[row][place] == target[row][posn] for row in rows)
+            for place in range(posn + 1)
+        ]
+        right, count = right + max(hits), count + len(rows)
+    assert tasks.best_fixed_distance(texts) == pytest.approx(right / count)

@@ -136,3 +136,14 @@ def test_per_book_divides_sum_by_number():
 def test_along_keeps_the_order_of_the_places():
     table = {"place": np.array(["b", "a"]), "value": np.array([2.0, 1.0])}
     assert evaluation.along(table, ["a", "b"]).tolist() == [1, 2]
+
+
+def test_values_of_heads_are_put_in_their_places():
+    table = {
+        "place": np.array(["1.0", "0.0", "1.1", "0.1", "0.0"]),
+        "kind": np.array(["a", "a", "a", "a", "b"]),
+        "value": np.array([3.0, 1.0, 4.0, 2.0, 9.0]),
+    }
+    assert evaluation.by_head(table, kind="a").tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(ValueError, match="no row with"):
+        evaluation.by_head(table, kind="c")

@@ -203,9 +203,14 @@ def questions(texts: Texts, generator: torch.Generator) -> Swap:
 
 @torch.no_grad()
 def swap_tags(
-    model: Any, texts: Texts, asked: Swap, writers: Sequence[Head], layer: int = 1
+    model: Any,
+    texts: Texts,
+    asked: Swap,
+    writers: Sequence[Head],
+    layer: int = 1,
+    side: str = "key",
 ) -> dict[str, float]:
-    """Exchange what the writers put at two places, for the keys alone; where does the answer go?
+    """Exchange what the writers put at two places, for one side alone; where does the answer go?
 
     The place that said "I follow A" now stands elsewhere. If keys are how the answer is found, the
     answer becomes the token that stands there.
@@ -218,7 +223,7 @@ def swap_tags(
     moved = own.clone()
     text, here, there = asked.text, asked.source, asked.other
     moved[text, here], moved[text, there] = own[text, there], own[text, here]
-    with reading(model, layer, ["key"], lambda stream: stream - own + moved):
+    with reading(model, layer, [side], lambda stream: stream - own + moved):
         guess = model(texts.tokens)[text, asked.query].argmax(-1)
     return _said(guess, texts, asked)
 
@@ -251,9 +256,14 @@ def ambiguous_questions(texts: Texts, generator: torch.Generator) -> Swap:
 
 @torch.no_grad()
 def swap_query(
-    model: Any, texts: Texts, asked: Swap, writers: Sequence[Head], layer: int = 1
+    model: Any,
+    texts: Texts,
+    asked: Swap,
+    writers: Sequence[Head],
+    layer: int = 1,
+    side: str = "query",
 ) -> dict[str, float]:
-    """Give the question the tag of the other place of its token, for the queries alone.
+    """Give the question the tag of the other place of its token, for one side alone.
 
     The question then says "the token before me is" what stands before the other place. If queries
     are how the choice is made, the answer becomes the token after that place.
@@ -264,7 +274,7 @@ def swap_query(
     own = writes(model, texts.tokens, writers)
     changed = own.clone()
     changed[asked.text, asked.query] = own[asked.text, asked.other - 1]
-    with reading(model, layer, ["query"], lambda stream: stream - own + changed):
+    with reading(model, layer, [side], lambda stream: stream - own + changed):
         guess = model(texts.tokens)[asked.text, asked.query].argmax(-1)
     return _said(guess, texts, asked)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
 from numpy.typing import ArrayLike
 
@@ -69,6 +70,61 @@ def patterns(
     cells = np.asarray(attention)
     fig = plotting.figure("page", 3.9)
     axes = np.atleast_1d(fig.subplots(1, len(cells), sharey=True))
+    image = _patterns(list(axes), cells, tokens, names, marks)
+    fig.supxlabel("to", fontsize=12)
+    fig.colorbar(image, ax=list(axes), label="attention", shrink=0.8)
+    fig.suptitle(textwrap.fill(title, 44))
+    return fig
+
+
+@plotting.style()
+def forming(
+    attention: ArrayLike,
+    tokens: Sequence[str],
+    *,
+    names: Sequence[str],
+    marks: ArrayLike,
+    steps: ArrayLike,
+    lines: Mapping[str, ArrayLike],
+    at: float,
+    title: str = "",
+) -> Figure:
+    """A moment of a training: where it stands on the curves, and what the heads look at.
+
+    Args:
+        attention: [head, query, key], at this moment.
+        tokens: the text.
+        names: of the heads.
+        marks: [query, key], true where a ring is drawn.
+        steps: updates at which the curves were measured.
+        lines: named curves, all from 0 to 1, [measured].
+        at: the update of this moment.
+        title: the finding.
+    """
+    fig = plotting.figure("page", 6.2)
+    top, bottom = fig.subfigures(2, 1, height_ratios=(1, 1.6))
+    ax = top.subplots()
+    for name, values in lines.items():
+        ax.plot(np.asarray(steps), np.asarray(values), label=name)
+    ax.axvline(at, color=plotting.INK, linestyle=":")
+    ax.set(xlabel="updates", ylim=(-0.03, 1.05))
+    top.legend(loc="outside upper center", ncols=len(lines), fontsize=11)
+    axes = list(bottom.subplots(1, len(names), sharey=True))
+    image = _patterns(axes, np.asarray(attention), tokens, names, marks)
+    bottom.supxlabel("to", fontsize=12)
+    bottom.colorbar(image, ax=axes, label="attention", shrink=0.8)
+    fig.suptitle(textwrap.fill(title, 44))
+    return fig
+
+
+def _patterns(
+    axes: Sequence[Axes],
+    cells: np.ndarray,
+    tokens: Sequence[str],
+    names: Sequence[str],
+    marks: ArrayLike | None,
+) -> AxesImage:
+    """Draw a pattern into each of the axes; the last image, for a color bar."""
     for ax, name, values in zip(axes, names, cells, strict=True):
         image = ax.imshow(values, cmap=plotting.SEQUENTIAL, vmin=0, vmax=1)
         if marks is not None:
@@ -78,10 +134,7 @@ def patterns(
         ax.set_title(name, fontsize=12)
         ax.grid(False)
     axes[0].set_ylabel("from")
-    fig.supxlabel("to", fontsize=12)
-    fig.colorbar(image, ax=list(axes), label="attention", shrink=0.8)
-    fig.suptitle(textwrap.fill(title, 44))
-    return fig
+    return image
 
 
 def _rings(ax: Axes, marks: np.ndarray) -> None:

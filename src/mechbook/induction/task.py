@@ -133,6 +133,21 @@ def accuracy(
     return float(right[texts.predictable if where is None else where].float().mean())
 
 
+def best_fixed_distance(texts: Texts) -> float:
+    """Share right of whoever says, at each position, the token that stands a fixed distance back.
+
+    The distance may differ from position to position; for each the best one is taken. So much can
+    be had without looking at any token.
+    """
+    right, length = 0.0, texts.tokens.shape[1]
+    for posn in range(length - 1):
+        known = texts.predictable[:, posn]
+        if known.any():
+            said = texts.tokens[known, : posn + 1] == texts.target[known, posn, None]
+            right += float(said.float().sum(0).max())
+    return right / float(texts.predictable.sum())
+
+
 def in_context_score(logits: Float[Tensor, "batch posn type"], texts: Texts) -> float:
     """How much easier the second passage is than the first: difference of mean losses in nats.
 

@@ -320,6 +320,24 @@ def along(
     return np.array([one(table, place=place, **wanted) for place in places])
 
 
+def by_head(table: Mapping[str, np.ndarray], **wanted: Any) -> Float[np.ndarray, "layer head"]:
+    """The values of the rows that have all the given entries, one for each "layer.head".
+
+    Raises:
+        ValueError: no such row.
+    """
+    keep = np.ones(len(table["value"]), bool)
+    for column, value in wanted.items():
+        keep &= table[column] == value
+    heads = [tuple(map(int, place.split("."))) for place in table["place"][keep]]
+    if not heads:
+        raise ValueError(f"no row with {wanted}")
+    found = np.full((1 + max(layer for layer, _ in heads), 1 + max(h for _, h in heads)), np.nan)
+    for head, value in zip(heads, table["value"][keep], strict=True):
+        found[head] = value
+    return found
+
+
 def per_book(
     table: Mapping[str, np.ndarray], quantity: str = "nats", unit: str = "tokens"
 ) -> dict[str, float]:
