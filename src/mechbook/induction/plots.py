@@ -43,7 +43,7 @@ def phases(
             ax.axvline(at, color=plotting.INK, linewidth=1, linestyle=":")
         ax.set_ylabel(textwrap.fill(label, 16))
         if len(lines) > 1:
-            ax.legend(loc="center right", fontsize=11)
+            ax.legend(loc="best", fontsize=11)
     axes[-1].set_xlabel("updates")
     axes[0].set_title(textwrap.fill(title, 44))
     return fig
@@ -102,7 +102,8 @@ def forming(
         title: the finding.
     """
     fig = plotting.figure("page", 6.2)
-    top, bottom = fig.subfigures(2, 1, height_ratios=(1, 1.6))
+    grid = fig.add_gridspec(2, 1, height_ratios=(1, 1.6))
+    top, bottom = (fig.add_subfigure(grid[row]) for row in range(2))
     ax = top.subplots()
     for name, values in lines.items():
         ax.plot(np.asarray(steps), np.asarray(values), label=name)
@@ -151,7 +152,7 @@ def eigenvalues(found: Mapping[str, ArrayLike], null: ArrayLike, *, title: str =
         null: those of random heads, all in one.
         title: the finding.
     """
-    fig = plotting.figure("page", 3.6)
+    fig = plotting.figure("page", 3.0)
     axes = np.atleast_1d(fig.subplots(1, 1 + len(found), sharex=True, sharey=True))
     groups = {**found, "random heads": null}
     for ax, (name, values), number in zip(axes, groups.items(), range(len(groups)), strict=True):
