@@ -277,6 +277,11 @@ def test_one_seed_may_miss_unless_every_seed_must_hold():
         claims.measure(claim(every_seed=True), 1e-6, 1.0, seeds)
 
 
+def test_a_spread_may_be_over_something_else_than_seeds():
+    record = claims.measure(claim(over="books"), 1e-6, 1.0, [1e-6, 2e-6, 3e-6])
+    assert record.spread_text.endswith("over 3 books")
+
+
 def test_every_seed_needs_the_seeds():
     with pytest.raises(ClaimError, match=r"toy\.sum.*give spread"):
         claims.measure(claim(every_seed=True), 1e-6, 1.0)

@@ -56,7 +56,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Claim:
-    """One entry of `claims.yml`."""
+    """One entry of `claims.yml`; `over` says what the spread is over, in the plural."""
 
     id: str
     chapter: str
@@ -69,6 +69,7 @@ class Claim:
     verdict_text: str
     format: str = ".2g"
     every_seed: bool = False
+    over: str = "seeds"
 
     @property
     def anchor(self) -> str:
@@ -80,7 +81,7 @@ _ID = re.compile(r"[a-z0-9_]+(\.[a-z0-9]+(-[a-z0-9]+)*)+")
 _CHAPTER = re.compile(r"[a-z0-9_]+")
 _PLAIN = re.compile(r"[^$]+")  # the statement also stands in HTML, where no one typesets it
 _KEYS = re.compile(r"[\w:+./-]+(\s*,\s*[\w:+./-]+)*")
-_OPTIONAL = ("published", "format", "every_seed")
+_OPTIONAL = ("published", "format", "every_seed", "over")
 _ENTRY = tuple(field.name for field in fields(Claim))
 
 
@@ -158,6 +159,7 @@ def claim_from(entry: object, where: str = "the entry") -> Claim:
         verdict_text=_sentence(name, entry, "verdict_text"),
         format=_format(name, entry.get("format", ".2g")),
         every_seed=_flag(name, "every_seed", entry.get("every_seed", False)),
+        over=_sentence(name, entry, "over") if "over" in entry else "seeds",
     )
     return claim
 
@@ -338,7 +340,7 @@ def measure(claim: Claim, value: Any, control: Any, spread: Any = None, unit: st
         unit=unit,
         text=number_text(value, claim.format, unit),
         control_text=number_text(control, claim.format, unit),
-        spread_text="" if seeds is None else _spread_text(seeds, claim.format, unit),
+        spread_text="" if seeds is None else _spread_text(seeds, claim, unit),
     )
     judge(claim, record)
     return record
@@ -380,7 +382,7 @@ def _judge_seeds(claim: Claim, record: Record, numbers: str) -> None:
     ]
     if failing:
         raise ClaimError(
-            f"{claim.id}: {len(failing)} of {len(record.spread)} seeds do not satisfy "
+            f"{claim.id}: {len(failing)} of {len(record.spread)} {claim.over} do not satisfy "
             f"`{claim.holds}` ({', '.join(failing)}): {numbers}"
         )
 
@@ -426,10 +428,10 @@ def number_text(value: float, spec: str = ".2g", unit: str = "") -> str:
     return pretty(format(value, spec)) + (f"\u00a0{unit}" if unit else "")
 
 
-def _spread_text(seeds: Sequence[float], spec: str, unit: str) -> str:
-    low, high = number_text(min(seeds), spec), number_text(max(seeds), spec, unit)
+def _spread_text(seeds: Sequence[float], claim: Claim, unit: str) -> str:
+    low, high = number_text(min(seeds), claim.format), number_text(max(seeds), claim.format, unit)
     plain = low[0].isdigit() and high[0].isdigit() and "×" not in low + high
-    return f"{low}{'–' if plain else ' to '}{high} over {len(seeds)} seeds"
+    return f"{low}{'–' if plain else ' to '}{high} over {len(seeds)} {claim.over}"
 
 
 def line(claim: Claim, record: Record) -> str:

@@ -75,7 +75,7 @@ def _rows(claim: Claim, record: Record | None) -> list[str]:
         rows.append(f"Ours: **{record.text}**{spread} (needs {_literal(claim.holds)})")
         if record.spread:
             seeds = ", ".join(number_text(value, claim.format) for value in record.spread)
-            rows.append(f"Every seed: {seeds}")
+            rows.append(f"All {len(record.spread)} {claim.over}: {seeds}")
         needs = _literal(claim.control.holds)
         rows.append(f"Control, {claim.control.what}: **{record.control_text}** (needs {needs})")
     return [*rows, f"`{claim.id}`"]

@@ -176,7 +176,7 @@ def eigenvalues(circuit: Float[Tensor, "*heads type type"]) -> Complex[Tensor, "
 
 
 def positive_ratio(circuit: Float[Tensor, "*heads type type"]) -> Float[Tensor, "*heads"]:
-    """Σ Re λ / Σ |λ|: 1 where the head copies every token's own direction, 0 on average by chance.
+    """``Σ Re λ / Σ |λ|``: 1 where the head copies every token's own direction, 0 on average by chance.
 
     0 as well for a head that writes nothing.
 

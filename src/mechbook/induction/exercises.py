@@ -237,7 +237,7 @@ def copying_ratio(
     W_O: Float[Tensor, "d_head d_model"],
     W_U: Float[Tensor, "d_model type"],
 ) -> Float[Tensor, ""]:
-    """Σ Re λ / Σ |λ| of one head's full OV circuit, without a tensor of n_types × n_types."""
+    """``Σ Re λ / Σ |λ|`` of one head's full OV circuit, without a tensor of n_types × n_types."""
     raise NotImplementedError
 
 
