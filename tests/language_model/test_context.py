@@ -38,6 +38,10 @@ def test_each_version_is_the_loss_of_what_it_says(tiny, windows, where):
         short = torch.cat([row[:, :1], row[:, posn - 2 : posn + 1]], 1)
         last = score.token_losses(tiny, short)[0, -1]
         assert float(found["far words gone"][i]) == pytest.approx(float(last), rel=1e-4)
+        other = windows.take(np.array([(window + len(windows) // 2) % len(windows)]))
+        mixed = torch.cat([row[:, :1], other[:, 1 : posn - 2], row[:, posn - 2 : posn + 1]], 1)
+        last = score.token_losses(tiny, mixed)[0, -1]
+        assert float(found["far words from elsewhere"][i]) == pytest.approx(float(last), rel=1e-4)
     for version in ("all shuffled", "far words shuffled"):
         assert float(context.cost(found, version).abs().max()) > 1e-6
 

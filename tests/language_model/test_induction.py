@@ -182,9 +182,10 @@ def test_what_is_replaced_is_the_pair_and_in_the_control_never_the_pair(windows)
 
 
 def test_a_pair_with_other_tokens_around_is_found():
-    windows = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 1, 2]])
+    windows = torch.tensor([[0, 6, 1, 2, 3, 4, 5, 3, 1, 2]])
     counts = torch.tensor([0, 5, 7, 1, 1, 9, 6])
-    assert induction.find_repeat(windows, 0, 8, counts) == induction.Repeat(0, 8, (2,), (6,))
+    assert induction.find_repeat(windows, 0, 9, counts) == induction.Repeat(0, 9, (3,), (6,))
+    assert induction.find_repeat(windows[:, [0, *range(2, 10)]], 0, 8, counts) is None
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_each_version_loses_what_it_says(tokenizer, texts, counts):
     assert len(repeats) == 12
     for places, name in zip(
         induction._places(repeats),
-        ("seen pair", "new word", "seen word", "seen pair", "seen pair"),
+        ("seen pair", "new word", "seen word", *["seen pair"] * 3),
         strict=True,
     ):
         for repeat, where in zip(repeats, places, strict=True):

@@ -23,7 +23,13 @@ from mechbook.language_model.corpus import Windows
 
 NEAR = 2
 """Tokens before the predicted one that a trigram sees."""
-VERSIONS = ("as it is", "all shuffled", "far words shuffled", "far words gone")
+VERSIONS = (
+    "as it is",
+    "all shuffled",
+    "far words shuffled",
+    "far words gone",
+    "far words from elsewhere",
+)
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,15 @@ def targets(
 def losses(
     model: Any, windows: Windows, where: Targets, seed: int
 ) -> dict[str, Float[Tensor, " target"]]:
-    """Nats of each target, for each of ``VERSIONS`` of its past."""
+    """Nats of each target, for each of ``VERSIONS`` of its past.
+
+    "Far words from elsewhere" come from the window that stands half of all windows further on.
+    """
     draw = training.generator(seed)
+
+    def elsewhere(number: int) -> Int[Tensor, " posn"]:
+        return windows.take(np.array([(number + len(windows) // 2) % len(windows)]))[0]
+
     rows: dict[str, list[Tensor]] = {version: [] for version in VERSIONS}
     for number, posn in zip(where.window, where.posn, strict=True):
         row = windows.take(np.array([number]))[0]
@@ -73,6 +86,9 @@ def losses(
         rows["as it is"].append(row)
         rows["all shuffled"].append(_shuffled(row, begins, int(posn), draw))
         rows["far words shuffled"].append(_shuffled(row, begins, int(posn) - NEAR, draw))
+        rows["far words from elsewhere"].append(
+            _with_far_words_of(elsewhere(number), row, int(posn))
+        )
         rows["far words gone"].append(torch.cat([row[:1], row[posn - NEAR : posn + 1]]))
     posn = torch.from_numpy(where.posn)
     places = {version: posn for version in VERSIONS}
@@ -81,6 +97,13 @@ def losses(
         version: induction.losses_at(model, torch.stack(rows[version]), places[version])
         for version in VERSIONS
     }
+
+
+def _with_far_words_of(
+    other: Int[Tensor, " posn"], row: Int[Tensor, " posn"], posn: int
+) -> Int[Tensor, " posn"]:
+    """The row with another row's tokens before the last ``NEAR`` of them before place ``posn``."""
+    return torch.cat([row[:1], other[1 : posn - NEAR], row[posn - NEAR :]])
 
 
 def _shuffled(

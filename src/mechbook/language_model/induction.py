@@ -317,8 +317,9 @@ def find_repeat(
     whose token is closest in frequency to the target.
 
     Returns:
-        ``None`` if the pair was not seen, if it touches itself or the current token (to destroy
-        one thing would destroy another), or if the window has too few other tokens.
+        ``None`` if the pair was not seen, if it touches itself, the current token or the window's
+        beginning (to destroy one thing would destroy another), or if there are too few other
+        tokens.
     """
     row = windows[window, : posn + 1]
     current, target = row[-2], row[-1]
@@ -328,6 +329,8 @@ def find_repeat(
     free = place[~near.any(1) & (row[place] != current) & (row[place] != target)]
     touching = torch.isin(seconds + 1, torch.cat([seconds - 1, torch.tensor([posn - 1])])).any()
     if not len(seconds) or current == target or touching or len(free) < len(seconds):
+        return None
+    if seconds[0] < 3:  # no token before the pair
         return None
     unlike = ((counts[row] + 1.0).log() - (counts[target] + 1.0).log()).abs()
     others = _others(seconds, free, unlike)
@@ -402,6 +405,7 @@ VERSIONS = (
     "second token replaced",
     "first token replaced",
     "next token replaced",
+    "token before replaced",
     "unrelated token replaced",
 )
 
@@ -458,9 +462,10 @@ def counterfactual_gain(
     """What it is worth to have seen a pair before: take the earlier occurrence away.
 
     "Second token replaced" leaves of the pair only its first token; "first token replaced" leaves
-    the word, but no longer after the same token, so that what is lost is the match. Two controls
-    change as much of the window: "next token replaced", right after the pair, and "unrelated token
-    replaced", elsewhere.
+    the word, but no longer after the same token, so that what is lost is the match. Three controls
+    change as much of the window: "next token replaced", right after the pair; "token before
+    replaced", right before it, which the word's place sees as well; and "unrelated token replaced",
+    elsewhere.
 
     Targets are words that are one token: what goes on with a word in pieces is spelling.
 
@@ -505,7 +510,8 @@ def _places(repeats: list[Repeat]) -> list[list[tuple[int, ...]]]:
     def beside(offset: int) -> list[tuple[int, ...]]:
         return [tuple(place + offset for place in r.seconds) for r in repeats]
 
-    return [[()] * len(repeats), beside(0), beside(-1), beside(1), [r.others for r in repeats]]
+    pair_and_neighbors = [beside(offset) for offset in (0, -1, 1, -2)]
+    return [[()] * len(repeats), *pair_and_neighbors, [r.others for r in repeats]]
 
 
 def losses_at(
