@@ -516,9 +516,9 @@ EXERCISES = (
             Wrong(_mean_of_perplexities, "the average of the two losses"),
             Wrong(_better_of_both, "Does yours choose?"),
         ),
-        answer="It can: the logarithm is concave, so the mixture's loss is at most the average of "
-        "the losses, and less wherever the two disagree. It never loses more than "
-        "$-\\log(\\text{weight})$ nats against the better one.",
+        answer="It can: the logarithm is concave, so the mixture's loss is at most the weighted "
+        "average of the losses, and less wherever the two disagree. It never loses more than "
+        "$-\\log(\\text{weight})$ nats against the model that has that weight.",
     ),
     Exercise(
         name="the-logit-lens-at-each-depth",
