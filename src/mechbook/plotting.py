@@ -321,10 +321,14 @@ def _same_length(what: str, given: int, wanted: int, of: str) -> None:
 def _text(fig: Figure, ax: Axes, xlabel: str, ylabel: str, title: str) -> None:
     ax.set(xlabel=xlabel, ylabel=ylabel)
     if title:
-        letters = int(8.2 * fig.get_figwidth())
-        lines = textwrap.fill(title, letters, break_long_words=False)
-        size, weight = mpl.rcParams["axes.titlesize"], mpl.rcParams["axes.titleweight"]
-        fig.suptitle(lines, x=0.012, ha="left", fontsize=size, fontweight=weight)
+        headline(fig, title)
+
+
+def headline(fig: Figure, title: str) -> None:
+    """The finding above a figure, at its left, in as many lines as its width asks for."""
+    lines = textwrap.fill(title, int(8.2 * fig.get_figwidth()), break_long_words=False)
+    size, weight = mpl.rcParams["axes.titlesize"], mpl.rcParams["axes.titleweight"]
+    fig.suptitle(lines, x=0.012, ha="left", fontsize=size, fontweight=weight)
 
 
 def _legend(fig: Figure, ax: Axes) -> None:

@@ -45,7 +45,7 @@ def phases(
         if len(lines) > 1:
             ax.legend(loc="best", fontsize=11)
     axes[-1].set_xlabel("updates")
-    axes[0].set_title(textwrap.fill(title, 44))
+    plotting.headline(fig, title)
     return fig
 
 
@@ -73,7 +73,7 @@ def patterns(
     image = _patterns(list(axes), cells, tokens, names, marks)
     fig.supxlabel("to", fontsize=12)
     fig.colorbar(image, ax=list(axes), label="attention", shrink=0.8)
-    fig.suptitle(textwrap.fill(title, 44))
+    plotting.headline(fig, title)
     return fig
 
 
@@ -114,7 +114,7 @@ def forming(
     image = _patterns(axes, np.asarray(attention), tokens, names, marks)
     bottom.supxlabel("to", fontsize=12)
     bottom.colorbar(image, ax=axes, label="attention", shrink=0.8)
-    fig.suptitle(textwrap.fill(title, 44))
+    plotting.headline(fig, title)
     return fig
 
 
@@ -166,7 +166,7 @@ def eigenvalues(found: Mapping[str, ArrayLike], null: ArrayLike, *, title: str =
         ax.set_aspect("equal")
     axes[0].set_ylabel("imaginary part")
     fig.supxlabel("real part (largest eigenvalue: length 1)", fontsize=12)
-    fig.suptitle(textwrap.fill(title, 44))
+    plotting.headline(fig, title)
     return fig
 
 
@@ -196,7 +196,7 @@ def circuits(
         ax.set_xlabel(xlabel)
         ax.grid(False)
     axes[0].set_ylabel(ylabel)
-    fig.suptitle(textwrap.fill(title, 44))
+    plotting.headline(fig, title)
     return fig
 
 
@@ -211,6 +211,6 @@ def gains(
         ax.plot(np.asarray(gain), np.asarray(values), "o-", label=name, markersize=4)
     ax.axvline(1, color=plotting.INK, linestyle=":", linewidth=1)
     ax.set(xlabel="gain (1: as it is, 0: left out)", ylabel=ylabel)
-    ax.set_title(textwrap.fill(title, 44))
+    plotting.headline(fig, title)
     fig.legend(loc="outside lower center", ncols=3)
     return fig
