@@ -143,3 +143,15 @@ def test_the_best_fixed_distance_is_that_of_a_loop():
         ]
         right, count = right + max(hits), count + len(rows)
     assert tasks.best_fixed_distance(texts) == pytest.approx(right / count)
+
+
+def test_words_become_tokens_in_the_order_in_which_they_come():
+    tokens, names = tasks.from_words("the cat and the dog", Task())
+    assert tokens.tolist() == [[0, 1, 2, 0, 3]]
+    assert names == ["the", "cat", "and", "dog"]
+
+
+@pytest.mark.parametrize("line", ["", "a " * 49, " ".join(map(str, range(13)))])
+def test_a_line_that_does_not_fit_is_refused(line):
+    with pytest.raises(ValueError, match="give 1 to 48, and at most 12 different"):
+        tasks.from_words(line, Task(n_types=12))

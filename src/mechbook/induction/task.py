@@ -157,3 +157,23 @@ def in_context_score(logits: Float[Tensor, "batch posn type"], texts: Texts) -> 
     posn = torch.arange(texts.tokens.shape[1])
     first = posn < texts.period[:, None] - 1
     return float(nats[first].mean() - nats[texts.predictable].mean())
+
+
+def from_words(line: str, task: Task) -> tuple[Int[Tensor, "1 posn"], list[str]]:
+    """A line of words as a text: each new word gets the next number.
+
+    Returns:
+        The text, and the word of each number that is used.
+
+    Raises:
+        ValueError: no word, more words than a text has tokens, or more different words than there
+            are types.
+    """
+    words = line.split()
+    names = list(dict.fromkeys(words))
+    if not 1 <= len(words) <= task.length or len(names) > task.n_types:
+        raise ValueError(
+            f"the line has {len(words)} words, {len(names)} of them different; give 1 to "
+            f"{task.length}, and at most {task.n_types} different ones"
+        )
+    return torch.tensor([[names.index(word) for word in words]]), names
