@@ -681,9 +681,8 @@ EXERCISES = (
     ),
     Exercise(
         name="the-summed-score",
-        prompt="Two heads may share the work, and then neither of them looks like an induction "
-        "head. Score the whole layer instead. From the patterns of its heads, `[head query key]`, "
-        "and a mask of keys, `[query key]`, write how much attention goes to the marked keys: "
+        prompt="Two heads may share the work. Score the whole layer instead. From the patterns of "
+        "its heads, `[head query key]`, and a mask of keys, `[query key]`, write how much attention goes to the marked keys: "
         "summed over heads and over keys, and the mean over those queries that have any marked "
         "key. One head that looks nowhere else scores 1, two such heads score 2.",
         stub=summed_score,
@@ -832,9 +831,10 @@ EXERCISES = (
         prompt="In `A B D … C B E … A B` the token `B` was followed by both `D` and `E`. Only the "
         "*two* last tokens tell that `D` is next. What would a head have to find in the key's "
         "place, and what would it have to know about its own place? Which compositions bring it "
-        "there (keys, queries, values)? Is a third layer needed, or would two heads in layer 0 "
-        "do? Decide on paper, write down what each model should be able to do, and then design "
-        "an experiment: `Task(distinct=False)` with few types has such texts, and `ModelConfig` "
+        "there (keys, queries, values)? The chapter's model does it with two heads in layer 0. "
+        "Could one head in each of three layers do it? Could one head in layer 0 that looks at "
+        "both places? Decide on paper, write down what each model should be able to do, and then "
+        "design an experiment: `Task(distinct=False)` with few types has such texts, and `ModelConfig` "
         "sets the layers and heads.",
         level="open-ended",
         answer="No single answer. On paper: the key's place has to hold the two tokens before it, "
@@ -851,8 +851,9 @@ EXERCISES = (
     ),
     Exercise(
         name="who-gets-the-job",
-        prompt="Layer 1 has two heads. One of them may do all of the induction, or they may share "
-        "it: look at several seeds. Is that decided by the weights at the start, or on the way, by "
+        prompt="In the chapter both heads of layer 1 do the whole job, in every seed. Find a setting "
+        "in which one head wins (narrower heads, a shorter training, a penalty on attention), and "
+        "look at several seeds. Is the winner decided by the weights at the start, or on the way, by "
         "the order of the texts? `ModelConfig(seed=…)` draws the weights and "
         "`TrainingConfig(seed=…)` the texts, so each can be held while the other changes. Define "
         "the share of a head, say before you run it what each of the two explanations predicts, "
