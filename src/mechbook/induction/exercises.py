@@ -682,9 +682,10 @@ EXERCISES = (
     Exercise(
         name="the-summed-score",
         prompt="Two heads may share the work. Score the whole layer instead. From the patterns of "
-        "its heads, `[head query key]`, and a mask of keys, `[query key]`, write how much attention goes to the marked keys: "
-        "summed over heads and over keys, and the mean over those queries that have any marked "
-        "key. One head that looks nowhere else scores 1, two such heads score 2.",
+        "its heads, `[head query key]`, and a mask of keys, `[query key]`, write how much "
+        "attention goes to the marked keys: summed over heads and over keys, and the mean over "
+        "those queries that have any marked key. One head that looks nowhere else scores 1, two "
+        "such heads score 2.",
         stub=summed_score,
         solution=summed_score_solution,
         specification=_score_specification,
