@@ -67,3 +67,9 @@ def test_the_map_marks_what_is_not_yet_written(tmp_path: Path) -> None:
     assert '<a href="one.html">One &amp; only</a>' in cards
     assert "two.html" not in cards
     assert cards.count("not yet written") == 1
+
+
+def test_two_chapters_may_share_a_room_with_exercises_of_their_own(tmp_path):
+    path = tmp_path / "chapters.yml"
+    path.write_text(yaml.safe_dump([{**ONE, "exercises": "others"}]))
+    assert chapters.load(path)[0].exercises == "others"

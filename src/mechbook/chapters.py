@@ -25,6 +25,7 @@ class Chapter:
         minutes_run: running time on two cores
         needs: stems of the chapters to read before
         written: whether the notebook is there
+        exercises: the module of the package that holds the exercises (two chapters may share a room)
     """
 
     stem: str
@@ -35,6 +36,7 @@ class Chapter:
     minutes_run: float
     needs: tuple[str, ...]
     written: bool
+    exercises: str = "exercises"
 
 
 def load(path: Path) -> list[Chapter]:
@@ -46,10 +48,11 @@ def load(path: Path) -> list[Chapter]:
     known = {field.name for field in fields(Chapter)}
     found: list[Chapter] = []
     for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
-        if set(entry) != known:
-            odd = ", ".join(sorted(set(entry) ^ known))
+        if set(entry) | {"exercises"} != known:
+            odd = ", ".join(sorted((set(entry) | {"exercises"}) ^ known))
             raise ValueError(
-                f"{path.name}: {entry.get('stem')}: needs just {sorted(known)}; look at {odd}."
+                f"{path.name}: {entry.get('stem')}: needs just {sorted(known)} (exercises may be "
+                f"left out); look at {odd}."
             )
         found.append(Chapter(**{**entry, "needs": tuple(entry["needs"])}))
     stems = [chapter.stem for chapter in found]
@@ -77,7 +80,7 @@ def named(chapters: Sequence[Chapter], stem: str) -> Chapter:
 
 def exercises_of(chapter: Chapter) -> tuple[Any, ...]:
     """The chapter's exercises, from its package."""
-    module = importlib.import_module(f"mechbook.{chapter.room}.exercises")
+    module = importlib.import_module(f"mechbook.{chapter.room}.{chapter.exercises}")
     return tuple(module.EXERCISES)
 
 
