@@ -1,0 +1,276 @@
+"""Sparse coding beside the toy model, and the four cases of superposition and polysemanticity.
+
+Two things are called sparse. In the toy model the *data* are: features are mostly zero. In the
+sparse coding of Olshausen and Field (1996) the *activity* is made so, whatever the data: a vector
+``h`` is written as a sum of few atoms (rows of D, of length 1) by ::
+
+    minimize over a ≥ 0:   ½ ‖h - a D‖² + price · Σ a        (activity [atom])
+
+`encode` solves that with FISTA (Beck and Teboulle 2009); `learn` also adapts the atoms, by least
+squares for fixed activities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from mechbook import training
+
+
+def encode(
+    h: Float[Tensor, "batch hidden"],
+    atoms: Float[Tensor, "atom hidden"],
+    price: float,
+    steps: int = 200,
+    start: Float[Tensor, "batch atom"] | None = None,
+) -> Float[Tensor, "batch atom"]:
+    """The sparse activities, none negative.
+
+    Args:
+        h: what is to be written as a sum of atoms.
+        atoms: of any length.
+        price: of activity, 0 or more.
+        steps: of FISTA.
+        start: where it begins; at zero by default.
+
+    Raises:
+        ValueError: a negative price, or shapes that do not fit.
+    """
+    if price < 0 or h.shape[-1] != atoms.shape[-1]:
+        raise ValueError(
+            f"price is {price}, h {list(h.shape)}, atoms {list(atoms.shape)}; give a price of 0 or "
+            "more, and atoms as wide as h"
+        )
+    rate = 1 / float(torch.linalg.matrix_norm(atoms, 2)) ** 2
+    a = torch.zeros(len(h), len(atoms)) if start is None else start
+    ahead, speed = a, 1.0
+    for _ in range(steps):
+        gradient = (ahead @ atoms - h) @ atoms.T + price
+        following = (ahead - rate * gradient).relu()
+        faster = (1 + (1 + 4 * speed**2) ** 0.5) / 2
+        ahead = following + (speed - 1) / faster * (following - a)
+        a, speed = following, faster
+    return a
+
+
+def cost(
+    h: Float[Tensor, "batch hidden"],
+    a: Float[Tensor, "batch atom"],
+    atoms: Float[Tensor, "atom hidden"],
+    price: float,
+) -> Float[Tensor, " batch"]:
+    """What `encode` minimizes."""
+    return (h - a @ atoms).pow(2).sum(-1) / 2 + price * a.sum(-1)
+
+
+@dataclass(frozen=True)
+class Code:
+    """Learned atoms, and the activities that they have on the data.
+
+    Attributes:
+        atoms: of length 1.
+        activity: none negative.
+        lost: share of the data's squared length that the sum of atoms misses.
+    """
+
+    atoms: Float[Tensor, "atom hidden"]
+    activity: Float[Tensor, "batch atom"]
+    lost: float
+
+
+def learn(
+    h: Float[Tensor, "batch hidden"],
+    n_atoms: int,
+    price: float,
+    *,
+    rounds: int = 40,
+    steps: int = 40,
+    seed: int = 0,
+) -> Code:
+    """Atoms and activities in turn; atoms start as random examples of the data.
+
+    Raises:
+        ValueError: fewer examples that are not zero than atoms.
+    """
+    there = h[h.norm(dim=-1) > 1e-6]
+    if not 1 <= n_atoms <= len(there):
+        raise ValueError(
+            f"n_atoms is {n_atoms} for {len(there)} examples that are not zero; give from 1 to as "
+            "many, or more data"
+        )
+    chosen = torch.randperm(len(there), generator=training.generator(seed))[:n_atoms]
+    atoms = torch.nn.functional.normalize(there[chosen], dim=-1)
+    a = encode(h, atoms, price, steps)
+    for _ in range(rounds):
+        atoms = _fitted(h, a, atoms)
+        a = encode(h, atoms, price, steps, start=a)
+    a = encode(h, atoms, price, 10 * steps, start=a)
+    lost = (h - a @ atoms).pow(2).sum() / h.pow(2).sum()
+    return Code(atoms, a, float(lost))
+
+
+def _fitted(
+    h: Float[Tensor, "batch hidden"],
+    a: Float[Tensor, "batch atom"],
+    atoms: Float[Tensor, "atom hidden"],
+) -> Float[Tensor, "atom hidden"]:
+    """The least-squares atoms, at length 1; one that is never active stays, one of length 0 too."""
+    little = 1e-4 * a.pow(2).sum(0).max().clamp(min=1e-6)
+    pull = a.T @ h + little * atoms
+    fitted = torch.linalg.solve(a.T @ a + little * torch.eye(len(atoms)), pull)
+    length = fitted.norm(dim=-1, keepdim=True)
+    return torch.where(length > 1e-6, fitted / length.clamp(min=1e-6), atoms)
+
+
+def pairing(
+    atoms: Float[Tensor, "atom hidden"], directions: Float[Tensor, "direction hidden"]
+) -> tuple[Int[Tensor, " direction"], Float[Tensor, " direction"]]:
+    """For each direction an atom of its own, chosen for the highest sum of cosines; the cosines.
+
+    Raises:
+        ValueError: fewer atoms than directions.
+    """
+    if len(atoms) < len(directions):
+        raise ValueError(
+            f"{len(atoms)} atoms for {len(directions)} directions; give one a direction at least"
+        )
+    unit = torch.nn.functional.normalize
+    cos = unit(directions, dim=-1) @ unit(atoms, dim=-1).T
+    rows, chosen = linear_sum_assignment(cos.numpy(), maximize=True)
+    return torch.from_numpy(chosen), cos[rows, chosen]
+
+
+def found_share(
+    atoms: Float[Tensor, "atom hidden"],
+    directions: Float[Tensor, "direction hidden"],
+    near: float = 0.95,
+) -> float:
+    """Share of the directions that have an atom of their own, with a cosine of at least ``near``."""
+    return float((pairing(atoms, directions)[1] >= near).float().mean())
+
+
+def gaussian_twin(
+    h: Float[Tensor, "batch hidden"], generator: torch.Generator
+) -> Float[Tensor, "batch hidden"]:
+    """As many normal random vectors with the same covariance: data without sparse causes."""
+    values, axes = torch.linalg.eigh(h.T @ h / len(h))
+    free = torch.randn(h.shape, generator=generator)
+    return free * values.clamp(min=0).sqrt() @ axes.T
+
+
+# --- how much is active -----------------------------------------------------------------------
+
+
+def active_share(values: Float[Tensor, "batch unit"], floor: float = 0.1) -> float:
+    """Share of entries that are not small: above ``floor`` times the unit's root mean square.
+
+    Examples in which nothing at all is active are left out, so that silence does not count as
+    sparseness.
+    """
+    awake = values[values.abs().amax(-1) > 1e-6]
+    if not len(awake):
+        return 0.0
+    size = awake.pow(2).mean(0).sqrt().clamp(min=1e-9)
+    return float((awake.abs() > floor * size).float().mean())
+
+
+# --- who responds to what ---------------------------------------------------------------------
+
+
+def responds(
+    response: Float[Tensor, "*m unit feature"], share: float = 0.3
+) -> Bool[Tensor, "*m unit feature"]:
+    """Which feature moves which unit: at least ``share`` of that unit's largest response.
+
+    Args:
+        response: what each unit does when each feature is there alone.
+        share: of the largest response of the unit; a unit that never moves responds to none.
+    """
+    size = response.abs()
+    most = size.amax(-1, keepdim=True)
+    return (size >= share * most) & (most > 1e-2)
+
+
+def polysemantic(
+    response: Float[Tensor, "*m unit feature"], share: float = 0.3
+) -> Bool[Tensor, "*m unit"]:
+    """Which units respond to two features or more."""
+    return responds(response, share).sum(-1) >= 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """One of the four cases.
+
+    Attributes:
+        name: in words.
+        directions: of the features in the layer, [hidden, feature].
+        response: of the units that are looked at, [unit, feature].
+    """
+
+    name: str
+    directions: Float[Tensor, "hidden feature"]
+    response: Float[Tensor, "unit feature"]
+
+    @property
+    def superposed(self) -> bool:
+        """Whether more features are represented than the layer has dimensions."""
+        kept = self.directions.norm(dim=0) >= 0.5
+        return int(kept.sum()) > len(self.directions)
+
+    @property
+    def polysemantic(self) -> int:
+        """How many of the units respond to two features or more."""
+        return int(polysemantic(self.response).sum())
+
+
+def four_cases(
+    superposed: Float[Tensor, "hidden feature"], readout: Float[Tensor, "unit feature"], seed: int
+) -> list[Case]:
+    """Superposition or not × polysemantic units or not, each built.
+
+    Args:
+        superposed: columns of a trained W, more features than dimensions.
+        readout: what more units than dimensions do when each feature is there alone: the sparse
+            activities of an overcomplete code, or the outputs of the toy model.
+        seed: of the rotation that makes units polysemantic where nothing is superposed.
+
+    Raises:
+        ValueError: a layer of one dimension, which has no basis to be turned.
+    """
+    m = len(superposed)
+    if m < 2:
+        raise ValueError(f"the layer has {m} dimension; give a W with 2 or more")
+    turned = torch.linalg.qr(torch.randn(m, m, generator=training.generator(seed))).Q
+    few = max(2, m - 1)
+    return [
+        Case("own axes", torch.eye(m), torch.eye(m)),
+        Case("few features, turned basis", turned[:, :few], turned[:, :few]),
+        Case("more features than units", superposed, superposed),
+        Case("same, read by more units", superposed, readout),
+    ]
+
+
+def fewest_polysemantic(
+    directions: Float[Tensor, "hidden feature"],
+    bases: int,
+    generator: torch.Generator,
+    share: float = 0.3,
+) -> int:
+    """The smallest number of polysemantic units that a search over orthonormal bases finds.
+
+    Half of the bases are random; each of the others is grown from some of the features (Gram and
+    Schmidt), so that those stand on its axes as well as they can.
+    """
+    m, n = directions.shape
+    free = torch.randn(bases // 2, m, m, generator=generator)
+    chosen = torch.rand(bases - len(free), n, generator=generator).argsort(-1)[:, :m]
+    some = torch.nn.functional.pad(directions.T[chosen].mT, (0, max(0, m - n)))
+    some = some + 1e-4 * torch.randn(some.shape, generator=generator)
+    units = torch.linalg.qr(torch.cat([free, some])).Q.mT  # [basis, unit, hidden]
+    return int(polysemantic(units @ directions, share).sum(-1).min())
