@@ -1,7 +1,7 @@
 """Computing in superposition: more absolute values than neurons, and what little data makes of it.
 
     h = ReLU(W₁ x)        [hidden]   from [feature], sizes from -1 to 1
-    ŷ = ReLU(W₂ h + b)    [feature]  should be |x|
+    ŷ = ReLU(W₂ h + b)    [feature]  should be ``|x|``
 
 Without superposition ``|x| = ReLU(x) + ReLU(-x)`` takes two neurons a feature, so 40 neurons do 20 of
 100 features (Elhage et al. 2022).
@@ -26,7 +26,7 @@ from mechbook.superposition.toy import UNSEEN, Features, Toy, ToyConfig
 
 @dataclass(frozen=True)
 class AbsoluteConfig:
-    """The network for |x| and how it is trained (Adam, cosine).
+    """The network for ``|x|`` and how it is trained (Adam, cosine).
 
     Attributes:
         n: features.
@@ -69,7 +69,7 @@ class Absolute(nn.Module):
         self.b = nn.Parameter(torch.zeros(n))
 
     def forward(self, x: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch feature"]:
-        """The network's guess of |x|."""
+        """The network's guess of ``|x|``."""
         return ((x @ self.W1.T).relu() @ self.W2.T + self.b).relu()
 
 
@@ -151,9 +151,9 @@ def train(
 
 
 def constant_error(density: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Mean squared error of the best constant: the variance of |x|, ``p/3 - p²/4``.
+    """Mean squared error of the best constant: the variance of ``|x|``, ``p/3 - p²/4``.
 
-    |x| is uniform on 0 to 1 with probability p and 0 otherwise.
+    ``|x|`` is uniform on 0 to 1 with probability p and 0 otherwise.
     """
     return density / 3 - density**2 / 4
 

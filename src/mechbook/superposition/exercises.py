@@ -315,7 +315,7 @@ def _any_unit(response: Tensor, share: float) -> int:
 def absolute_by_hand(
     n_features: int, n_neurons: int
 ) -> tuple[Float[Tensor, "neuron feature"], Float[Tensor, "feature neuron"]]:
-    """W1 and W2 so that W2 ReLU(W1 x) is |x| for as many features as can be had without sharing."""
+    """W1 and W2 so that W2 ReLU(W1 x) is ``|x|`` for as many features as can be had without sharing."""
     raise NotImplementedError
 
 

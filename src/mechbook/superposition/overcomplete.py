@@ -1,7 +1,7 @@
 """More vectors than dimensions: many coefficients for one point, and rules that choose among them.
 
 The vectors are the columns of D, ``[hidden, atom]``; coefficients c with ``D c = x`` may be
-negative. Three rules: least squares (smallest Σ c²), minimum-L1 (smallest Σ |c|, a linear program)
+negative. Three rules: least squares (smallest Σ c²), minimum-L1 (smallest Σ ``|c|``, a linear program)
 and the fewest coefficients that are not zero.
 """
 
@@ -54,7 +54,7 @@ def least_squares(D: Atoms, x: Point) -> Coefficients:
 
 @dataclass(frozen=True)
 class MinimumL1:
-    """All coefficients with the smallest Σ |c|.
+    """All coefficients with the smallest Σ ``|c|``.
 
     Attributes:
         length: that smallest sum.
@@ -70,7 +70,7 @@ class MinimumL1:
 
     @property
     def width(self) -> float:
-        """By how much the freest coefficient may move without changing Σ |c|; 0 if unique."""
+        """By how much the freest coefficient may move without changing Σ ``|c|``; 0 if unique."""
         return max(0.0, float((self.high - self.low).max()))
 
     @property
@@ -80,7 +80,7 @@ class MinimumL1:
 
 
 def smallest_l1(D: Atoms, x: Point) -> Coefficients:
-    """Coefficients with the smallest Σ |c|, by a linear program; where many tie, one of them.
+    """Coefficients with the smallest Σ ``|c|``, by a linear program; where many tie, one of them.
 
     With c = a - b and a, b ≥ 0 the sum of all a and b is to be smallest.
 
@@ -93,7 +93,7 @@ def smallest_l1(D: Atoms, x: Point) -> Coefficients:
 
 
 def minimum_l1(D: Atoms, x: Point) -> MinimumL1:
-    """The smallest Σ |c|, and how far each coefficient can move among all sets that have it.
+    """The smallest Σ ``|c|``, and how far each coefficient can move among all sets that have it.
 
     Two more linear programs a coefficient: its least and its greatest value at that sum.
 

@@ -340,7 +340,7 @@ def _one_error_only(importance: float) -> float:
 
 
 def price(atoms: Float[Tensor, "2 atom"], point: Float[Tensor, " 2"]) -> Float[Tensor, ""]:
-    """The smallest sum of |c| with atoms @ c = point, for atoms in the plane."""
+    """The smallest sum of ``|c|`` with atoms @ c = point, for atoms in the plane."""
     raise NotImplementedError
 
 
@@ -378,7 +378,7 @@ def _price_specification(candidate: Callable[..., Tensor], generator: torch.Gene
 
 
 def _dual(atoms: np.ndarray, point: np.ndarray) -> float:
-    """The same number from the other side: the greatest y · point with all |y · atom| ≤ 1."""
+    """The same number from the other side: the greatest y · point with all ``|y · atom|`` ≤ 1."""
     both = np.concatenate([atoms.T, -atoms.T])
     found = linprog(-point, A_ub=both, b_ub=np.ones(len(both)), bounds=(None, None))
     return float(-found.fun)

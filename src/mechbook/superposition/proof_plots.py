@@ -214,7 +214,7 @@ def two_lines(
 def unit_balls(
     dictionaries: Mapping[str, ArrayLike], points: Sequence[ArrayLike], *, title: str = ""
 ) -> Figure:
-    """All points that cost at most 1 in Σ|c|: the hull of the atoms and their negatives.
+    """All points that cost at most 1 in Σ``|c|``: the hull of the atoms and their negatives.
 
     Args:
         dictionaries: for each panel's title the atoms, [2, atom].

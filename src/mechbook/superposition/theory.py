@@ -221,13 +221,13 @@ def lowest_loss(importance: Weights | Sequence[float], m: int) -> float:
 
 
 def off_projection(W: Codes) -> float:
-    """How far G is from being a projection: the greatest entry of |G² - G|."""
+    """How far G is from being a projection: the greatest entry of ``|G² - G|``."""
     G = gram(W)
     return float(np.abs(G @ G - G).max())
 
 
 def off_frame(W: Codes) -> float:
-    """How far W is from an optimum for equal importance: the greatest entry of |WWᵀ - I|."""
+    """How far W is from an optimum for equal importance: the greatest entry of ``|WWᵀ - I|``."""
     codes = _codes(W)
     return float(np.abs(codes @ codes.T - np.eye(len(codes))).max())
 
@@ -313,7 +313,7 @@ def spread_out(n: int, m: int, seed: int = 0, importance: Weights | None = None)
 
 
 def coherence(W: Codes) -> float:
-    """The greatest |cosine| between two codes.
+    """The greatest ``|cosine|`` between two codes.
 
     Raises:
         ValueError: fewer than two codes, or one of length zero.
@@ -325,7 +325,7 @@ def coherence(W: Codes) -> float:
 
 
 def welch_bound(n: int, m: int) -> float:
-    """No n unit codes in m dimensions have a smaller greatest |cosine|: √((n-m)/(m(n-1))).
+    """No n unit codes in m dimensions have a smaller greatest ``|cosine|``: √((n-m)/(m(n-1))).
 
     Source: Welch, "Lower bounds on the maximum cross correlation of signals" (1974).
 
@@ -345,7 +345,7 @@ def sign_codes(n: int, m: int, seed: int = 0) -> Codes:
 
 
 def promised(m: int, cosine: float) -> int:
-    """How many codes with all |cosines| below a bound are sure to exist: ⌊exp(m cosine²/4)⌋.
+    """How many codes with all ``|cosines|`` below a bound are sure to exist: ⌊exp(m cosine²/4)⌋.
 
     The argument is that of Johnson & Lindenstrauss (1984): random codes, and a union over pairs.
 
