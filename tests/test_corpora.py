@@ -403,3 +403,22 @@ def test_with_no_shipped_text_the_way_out_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(corpora, "SHIPPED_FOLDER", tmp_path / "absent")
     with pytest.raises(ValueError, match=r"none yet\); use corpora\.files"):
         corpora.shipped("tales")
+
+
+def test_the_books_own_prose_is_read_without_code_tables_and_formulas(tmp_path):
+    page = "# Title\n\nOne *word* {term}`read <x>` and [a link](#y).\n\n```python\ncode = 1\n```\n\n| a |\n"
+    (tmp_path / "page.md").write_text(page)
+    cells = [
+        {"cell_type": "markdown", "source": ["So $x$ is\n", "small.\n", "$$y = 2$$\n"]},
+        {"cell_type": "code", "source": ["more = code"]},
+    ]
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
+    found = list(corpora.own_prose(tmp_path))
+    assert [document.title for document in found] == ["a", "page"]
+    assert found[0].text == "So  is\nsmall."
+    assert found[1].text == "Title\n\nOne word read and a link."
+
+
+def test_a_folder_without_pages_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no notebook and no page"):
+        list(corpora.own_prose(tmp_path))

@@ -4,7 +4,8 @@
         tokens = tokenizer(document.text)
 
 ``hub`` streams a data set by its name, ``files`` reads parquet, JSON lines and plain text from
-this machine, ``shipped`` opens a text that travels with the book. Each gives a ``Text``, which can
+this machine, ``shipped`` opens a text that travels with the book, ``own_prose`` reads the book's
+own pages. Each gives a ``Text``, which can
 be read again from the start as often as one likes, and always in the same order. The reading
 itself is done by Hugging Face ``datasets``.
 """
@@ -13,8 +14,10 @@ from __future__ import annotations
 
 import glob
 import itertools
+import json
 import os
 import random
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -70,7 +73,7 @@ class Text:
             draws every order with equal probability; a smaller one mixes neighbors only.
         max_documents: Stop after so many documents.
         max_characters: Stop after so many characters; the last document is cut to fit.
-        read: Starts one pass over the source; made by ``hub``, ``files`` and ``shipped``.
+        read: Starts one pass over the source; made by the functions of this module.
     """
 
     name: str
@@ -215,6 +218,46 @@ def shipped_names() -> dict[str, Path]:
     """Return the texts that travel with the book, by name."""
     found = sorted(SHIPPED_FOLDER.glob("*")) if SHIPPED_FOLDER.is_dir() else []
     return {path.stem: path for path in found if path.suffix in FORMATS}
+
+
+def own_prose(folder: Path | str, **limits: Any) -> Text:
+    """Read the book's own words: its notebooks and pages, without code, tables and formulas.
+
+    Args:
+        folder: The folder with the chapters, ``book`` in the repository.
+        limits: As for ``files``: ``seed``, ``buffer``, ``max_documents``, ``max_characters``.
+
+    Raises:
+        ValueError: On reading, where the folder holds no notebook and no page.
+    """
+    place = Path(folder)
+
+    def read() -> Iterator[Document]:
+        paths = sorted(p for p in place.rglob("*") if p.suffix in {".ipynb", ".md"})
+        if not paths:
+            raise ValueError(f"{folder} holds no notebook and no page; give the folder `book`")
+        for index, path in enumerate(paths):
+            title = path.relative_to(place).with_suffix("").as_posix()
+            yield Document(_prose(_markdown(path)), title, str(folder), "train", index)
+
+    return Text("the book's own prose", "train", read=read, **limits)
+
+
+def _markdown(path: Path) -> str:
+    """The Markdown of a page, or of a notebook's text cells."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+
+
+def _prose(markdown: str) -> str:
+    """Markdown without fenced blocks, formulas and tables; of links and roles their words."""
+    text = re.sub(r"(?ms)^(`{3,}|:{3,}).*?^\1\s*$|\$\$.*?\$\$", "", markdown)
+    text = re.sub(r"(?m)^[|(].*$|^#+ |\$[^$]*\$", "", text)
+    text = re.sub(r"\{[\w:]+\}`([^`<]*?)(\s*<[^>]*>)?`|\[([^]]*)\]\([^)]*\)", r"\1\3", text)
+    return re.sub(r"\n{3,}", "\n\n", text.replace("*", "").replace("`", "")).strip()
 
 
 def hub_unreachable(seconds: float = 2.0) -> str | None:
