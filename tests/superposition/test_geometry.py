@@ -114,21 +114,22 @@ def test_interference_by_a_loop():
     draw = training.generator(5)
     W, b = torch.randn(2, 4, generator=draw), torch.randn(4, generator=draw)
     x = toy.sample(toy.Features(4), 0.4, 50, draw)
-    everything = absent = left = 0.0
+    totals = {True: [0, 0.0, 0.0], False: [0, 0.0, 0.0]}
     for row in x:
+        total = totals[sum(float(v) > 0 for v in row) >= 2]
+        total[0] += 1
         for i in range(4):
+            own = float(W[:, i] @ W[:, i] * row[i])
             added = sum(float(W[:, i] @ W[:, j] * row[j]) for j in range(4) if j != i)
-            everything += added**2
-            if row[i] == 0:
-                absent += added**2
-                left += max(0.0, added + float(b[i])) ** 2
+            total[1] += added**2
+            total[2] += (max(0.0, own + added + float(b[i])) - max(0.0, own + float(b[i]))) ** 2
     found = geo.interference(W, b, x)
-    assert found.on_absent == pytest.approx(absent / everything, rel=1e-4)
-    assert found.left == pytest.approx(left / absent, rel=1e-4)
+    shares = [many / (many + few) for many, few in zip(*totals.values(), strict=True)]
+    assert [found.meetings, found.before, found.after] == pytest.approx(shares, rel=1e-4)
 
 
 def test_orthogonal_features_do_not_interfere():
-    with pytest.raises(ValueError, match="nothing interferes"):
+    with pytest.raises(ValueError, match="nothing disturbs"):
         geo.interference(torch.eye(2), torch.zeros(2), torch.ones(3, 2))
 
 
@@ -166,6 +167,19 @@ def test_where_nothing_is_represented_there_are_no_groups():
     assert geo.groups(torch.full((2, 3), 0.1)) == []
     assert geo.shape_name(torch.zeros(2, 3)) == "nothing"
     assert geo.share_in(torch.zeros(2, 3), "digon") == 0
+
+
+def test_an_antiprism_of_another_height_is_one_and_a_cube_is_none():
+    assert geo.shape_name(geo.polytopes(0.5)["square antiprism"]) == "1 square antiprism"
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3).T / 3**0.5
+    assert geo.shape_name(signs, touching=0.2) == "1 other"
+
+
+def test_a_tight_frame_has_the_dimensionality_of_its_shape_without_the_shape():
+    W = geo.tight_frame(20, 10, training.generator(0))
+    assert torch.allclose(W @ W.T, 2 * torch.eye(10), atol=0.01)
+    assert geo.share_at(W, 1 / 2) == 1
+    assert geo.share_in(W, "digon") < 0.2
 
 
 def test_random_directions_have_length_one():

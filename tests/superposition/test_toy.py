@@ -144,6 +144,16 @@ def test_training_without_a_density_or_a_seed_is_refused():
             toy.train(ToyConfig(), densities, seeds)
 
 
+def test_the_same_starts_can_see_other_data():
+    config = toy.ToyConfig(toy.Features(3), steps=5, batch=8)
+    one, other = (toy.train(config, (0.5,), [1], data=[seed]) for seed in (1, 2))
+    assert torch.equal(one.start, other.start)
+    assert torch.equal(one.W, toy.train(config, (0.5,), [1]).W)
+    assert not torch.equal(one.W, other.W)
+    with pytest.raises(ValueError, match="1 starts, 2 seeds"):
+        toy.train(config, (0.5,), [1], data=[1, 2])
+
+
 def test_a_linear_model_finds_the_principal_subspace():
     """Unequal importances, no ReLU: WᵀW ends as the projection onto the first m features."""
     config = ToyConfig(Features(3), 2, importance=(1.0, 0.6, 0.2), relu=False, steps=400)

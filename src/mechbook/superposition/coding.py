@@ -2,70 +2,52 @@
 
 Two things are called sparse. In the toy model the *data* are: features are mostly zero. In the
 sparse coding of Olshausen and Field (1996) the *activity* is made so, whatever the data: a vector
-``h`` is written as a sum of few atoms (rows of D, of length 1) by ::
+``h`` is written as a sum of few atoms (rows of A, of length 1) by ::
 
-    minimize over a ≥ 0:   ½ ‖h - a D‖² + price · Σ a        (activity [atom])
+    minimize over a ≥ 0:   ½ ‖h - a A‖² + price · Σ a        (activity [atom])
 
-`encode` solves that with FISTA (Beck and Teboulle 2009); `learn` also adapts the atoms, by least
-squares for fixed activities.
+(They let activities have either sign; features here are never negative, so neither are they.)
+scikit-learn solves it, by coordinate descent.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
+from sklearn.decomposition import DictionaryLearning, sparse_encode
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from mechbook import training
 
 
 def encode(
-    h: Float[Tensor, "batch hidden"],
-    atoms: Float[Tensor, "atom hidden"],
-    price: float,
-    steps: int = 200,
-    start: Float[Tensor, "batch atom"] | None = None,
+    h: Float[Tensor, "batch hidden"], atoms: Float[Tensor, "atom hidden"], price: float
 ) -> Float[Tensor, "batch atom"]:
     """The sparse activities, none negative.
 
     Args:
         h: what is to be written as a sum of atoms.
         atoms: of any length.
-        price: of activity, 0 or more.
-        steps: of FISTA.
-        start: where it begins; at zero by default.
+        price: of activity, above 0.
 
     Raises:
-        ValueError: a negative price, or shapes that do not fit.
+        ValueError: a price of 0 or less, or shapes that do not fit.
     """
-    if price < 0 or h.shape[-1] != atoms.shape[-1]:
+    if price <= 0 or h.shape[-1] != atoms.shape[-1]:
         raise ValueError(
-            f"price is {price}, h {list(h.shape)}, atoms {list(atoms.shape)}; give a price of 0 or "
-            "more, and atoms as wide as h"
+            f"price is {price}, h {list(h.shape)}, atoms {list(atoms.shape)}; give a price above "
+            "0, and atoms as wide as h"
         )
-    rate = 1 / float(torch.linalg.matrix_norm(atoms, 2)) ** 2
-    a = torch.zeros(len(h), len(atoms)) if start is None else start
-    ahead, speed = a, 1.0
-    for _ in range(steps):
-        gradient = (ahead @ atoms - h) @ atoms.T + price
-        following = (ahead - rate * gradient).relu()
-        faster = (1 + (1 + 4 * speed**2) ** 0.5) / 2
-        ahead = following + (speed - 1) / faster * (following - a)
-        a, speed = following, faster
-    return a
-
-
-def cost(
-    h: Float[Tensor, "batch hidden"],
-    a: Float[Tensor, "batch atom"],
-    atoms: Float[Tensor, "atom hidden"],
-    price: float,
-) -> Float[Tensor, " batch"]:
-    """What `encode` minimizes."""
-    return (h - a @ atoms).pow(2).sum(-1) / 2 + price * a.sum(-1)
+    found = sparse_encode(
+        h.double().numpy(), atoms.double().numpy(),
+        algorithm="lasso_cd", alpha=price, positive=True, max_iter=5000,
+    )  # fmt: skip
+    return torch.from_numpy(found).to(h.dtype)
 
 
 @dataclass(frozen=True)
@@ -84,13 +66,7 @@ class Code:
 
 
 def learn(
-    h: Float[Tensor, "batch hidden"],
-    n_atoms: int,
-    price: float,
-    *,
-    rounds: int = 40,
-    steps: int = 40,
-    seed: int = 0,
+    h: Float[Tensor, "batch hidden"], n_atoms: int, price: float, *, rounds: int = 60, seed: int = 0
 ) -> Code:
     """Atoms and activities in turn; atoms start as random examples of the data.
 
@@ -104,27 +80,17 @@ def learn(
             "many, or more data"
         )
     chosen = torch.randperm(len(there), generator=training.generator(seed))[:n_atoms]
-    atoms = torch.nn.functional.normalize(there[chosen], dim=-1)
-    a = encode(h, atoms, price, steps)
-    for _ in range(rounds):
-        atoms = _fitted(h, a, atoms)
-        a = encode(h, atoms, price, steps, start=a)
-    a = encode(h, atoms, price, 10 * steps, start=a)
+    start = torch.nn.functional.normalize(there[chosen].double(), dim=-1)
+    learner = DictionaryLearning(
+        n_atoms, alpha=price, max_iter=rounds, dict_init=start.numpy(),
+        fit_algorithm="cd", positive_code=True, random_state=seed,
+    )  # fmt: skip
+    with warnings.catch_warnings():  # a round that is cut short is made up for by the next
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        atoms = torch.from_numpy(learner.fit(there.double().numpy()).components_).to(h.dtype)
+    a = encode(h, atoms, price)
     lost = (h - a @ atoms).pow(2).sum() / h.pow(2).sum()
     return Code(atoms, a, float(lost))
-
-
-def _fitted(
-    h: Float[Tensor, "batch hidden"],
-    a: Float[Tensor, "batch atom"],
-    atoms: Float[Tensor, "atom hidden"],
-) -> Float[Tensor, "atom hidden"]:
-    """The least-squares atoms, at length 1; one that is never active stays, one of length 0 too."""
-    little = 1e-4 * a.pow(2).sum(0).max().clamp(min=1e-6)
-    pull = a.T @ h + little * atoms
-    fitted = torch.linalg.solve(a.T @ a + little * torch.eye(len(atoms)), pull)
-    length = fitted.norm(dim=-1, keepdim=True)
-    return torch.where(length > 1e-6, fitted / length.clamp(min=1e-6), atoms)
 
 
 def pairing(

@@ -111,15 +111,17 @@ def pair_share(W: Float[Tensor, "*m hidden feature"], place: str) -> Float[Tenso
 
 @dataclass(frozen=True)
 class Interference:
-    """What the other features add to a feature's output, before bias and ReLU, squared and summed.
+    """When the other features disturb the output: shares of the squared disturbance, summed.
 
     Attributes:
-        on_absent: share of it that falls on features that are zero at the time.
-        left: share of *that* which is left after bias and ReLU.
+        meetings: share of the examples in which two features or more are there.
+        before: share of the disturbance before bias and ReLU that falls on those examples.
+        after: share of the disturbance of the output, after bias and ReLU.
     """
 
-    on_absent: float
-    left: float
+    meetings: float
+    before: float
+    after: float
 
 
 def interference(
@@ -127,19 +129,20 @@ def interference(
     b: Float[Tensor, " feature"],
     x: Float[Tensor, "batch feature"],
 ) -> Interference:
-    """Measure it on data.
+    """Compare the model with one whose features are kept apart: the diagonal of WᵀW only.
 
     Raises:
-        ValueError: nothing interferes with anything.
+        ValueError: nothing disturbs anything.
     """
     G = gram(W)
-    added = x @ (G - torch.diag(G.diagonal()))  # Σ_{j≠i} (W_i · W_j) x_j  [batch, feature]
-    absent = x == 0
-    everything, on_absent = added.pow(2).sum(), added[absent].pow(2).sum()
-    if not everything > 0:
-        raise ValueError("nothing interferes: WᵀW is diagonal, or the data are empty")
-    left = (added + b).relu()[absent].pow(2).sum()
-    return Interference(float(on_absent / everything), float(left / on_absent.clamp(min=1e-12)))
+    alone = x * G.diagonal()  # what arrives without the other features  [batch, feature]
+    many = (x > 0).sum(-1) >= 2
+    before = (x @ G - alone).pow(2).sum(-1)
+    after = ((x @ G + b).relu() - (alone + b).relu()).pow(2).sum(-1)
+    if not after.sum() > 0:
+        raise ValueError("nothing disturbs the output: WᵀW is diagonal, or the data are empty")
+    shares = [float(each[many].sum() / each.sum()) for each in (before, after)]
+    return Interference(float(many.float().mean()), *shares)
 
 
 # --- polytopes --------------------------------------------------------------------------------
@@ -151,20 +154,25 @@ def _ring(corners: int, height: float = 0.0, turn: float = 0.0) -> np.ndarray:
     return np.concatenate([flat, np.full((1, corners), height)])
 
 
-def polytopes() -> dict[str, Float[Tensor, "hidden corner"]]:
+HEIGHTS = np.linspace(0.4, 0.65, 51)
+"""Of the upper square of a square antiprism, where one is looked for."""
+
+
+def polytopes(height: float = 3**-0.5) -> dict[str, Float[Tensor, "hidden corner"]]:
     """Unit vectors to the corners of the shapes that a group of features takes.
 
-    The square antiprism, two squares of which one is turned by 45°, stands as high as makes it a
-    tight frame: it takes up its three dimensions evenly.
+    Args:
+        height: of the two squares of the antiprism, of which one is turned by 45°, above and below
+            the middle. 0.577 makes it a tight frame, 0.511 keeps the corners farthest apart.
     """
-    up = 1 / np.sqrt(3)
+    up = 3**-0.5
     shapes = {
         "alone": np.ones((1, 1)),
         "digon": np.array([[1.0, -1.0]]),
         "triangle": _ring(3)[:2],
         "tetrahedron": np.array([[1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]]) * up,
         "pentagon": _ring(5)[:2],
-        "square antiprism": np.concatenate([_ring(4, up), _ring(4, -up, 0.5)], 1),
+        "square antiprism": np.concatenate([_ring(4, height), _ring(4, -height, 0.5)], 1),
     }
     return {name: torch.tensor(corners, dtype=torch.float32) for name, corners in shapes.items()}
 
@@ -188,7 +196,7 @@ class Group:
 
 
 def groups(
-    W: Float[Tensor, "hidden feature"], touching: float = 0.15, tolerance: float = 0.15
+    W: Float[Tensor, "hidden feature"], touching: float = 0.15, tolerance: float = 0.08
 ) -> list[Group]:
     """Split the represented features into groups at right angles, and name each group's shape.
 
@@ -216,13 +224,14 @@ def groups(
 
 def _nearest(cos: Float[Tensor, "corner corner"]) -> tuple[str, float]:
     """The polytope with as many corners whose sorted cosines are nearest."""
+    if len(cos) == 1:
+        return "alone", 0.0
     best = ("other", float("inf"))
-    for name, corners in polytopes().items():
-        if corners.shape[1] == len(cos):
-            off = (
-                float((_sorted(cos) - _sorted(gram(corners))).abs().max()) if len(cos) > 1 else 0.0
-            )
-            best = min(best, (name, off), key=lambda pair: pair[1])
+    for height in HEIGHTS if len(cos) == 8 else HEIGHTS[:1]:
+        for name, corners in polytopes(height).items():
+            if corners.shape[1] == len(cos):
+                off = float((_sorted(cos) - _sorted(gram(corners))).abs().max())
+                best = min(best, (name, off), key=lambda pair: pair[1])
     return best
 
 
@@ -248,6 +257,21 @@ def random_directions(
     """Unit vectors with no design: what the shapes are to be compared with."""
     free = torch.randn(hidden, count, generator=generator)
     return torch.nn.functional.normalize(free, dim=0)
+
+
+def tight_frame(
+    count: int, hidden: int, generator: torch.Generator, rounds: int = 500
+) -> Float[Tensor, "hidden count"]:
+    """Unit vectors that take up the dimensions evenly, with no shape: every D is ``hidden / count``.
+
+    From random ones, in turn: all singular values equal, all lengths one (alternating projections,
+    Tropp et al. 2005).
+    """
+    frame = random_directions(count, hidden, generator)
+    for _ in range(rounds):
+        U, _, Vh = torch.linalg.svd(frame, full_matrices=False)
+        frame = torch.nn.functional.normalize(U @ Vh, dim=0)
+    return frame
 
 
 def shape_name(W: Float[Tensor, "hidden feature"], **settings: Any) -> str:

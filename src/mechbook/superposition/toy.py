@@ -212,12 +212,24 @@ def train(
     densities: Sequence[float],
     seeds: Sequence[int],
     progress: bool | None = None,
+    data: Sequence[int] | None = None,
 ) -> Trained:
     """Train one model for every density and every seed, all in one program.
 
+    Args:
+        config: of the model and its training.
+        densities: one or more.
+        seeds: of the starts, and of the data unless ``data`` is given.
+        progress: whether there is a bar, see `mechbook.training`.
+        data: as many other seeds for the data: the same starts, seeing other examples.
+
     Raises:
-        ValueError: no density or no seed, or a density that the features cannot have.
+        ValueError: no density or no seed, a density that the features cannot have, or another
+            number of seeds for the data than for the starts.
     """
+    draws = seeds if data is None else data
+    if len(draws) != len(seeds):
+        raise ValueError(f"{len(seeds)} starts, {len(draws)} seeds for the data; give as many")
     if not len(densities) or not len(seeds):
         raise ValueError(f"{len(densities)} densities, {len(seeds)} seeds; give at least one each")
     chances = [config.features.check(density) for density in densities]
@@ -228,7 +240,7 @@ def train(
     ensemble, _ = train_ensemble(
         models,
         loss,
-        batches=lambda step: _draws(config, seeds, step, len(chances)),
+        batches=lambda step: _draws(config, draws, step, len(chances)),
         settings=settings,
         optimizer=torch.optim.Adam,
         lr=config.learning_rate,
