@@ -216,9 +216,9 @@ def four_cases(
     few = max(2, m - 1)
     return [
         Case("own axes", torch.eye(m), torch.eye(m)),
-        Case("few features, turned basis", turned[:, :few], turned[:, :few]),
-        Case("more features than units", superposed, superposed),
-        Case("same, read by more units", superposed, readout),
+        Case("turned basis", turned[:, :few], turned[:, :few]),
+        Case("superposed", superposed, superposed),
+        Case("superposed, more units", superposed, readout),
     ]
 
 

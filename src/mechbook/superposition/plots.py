@@ -74,7 +74,10 @@ def pairs(
     *,
     title: str = "",
 ) -> Figure:
-    """Shares of pairs over the density, one panel a kind of data; each series [density, seed]."""
+    """Shares of pairs over the density, one panel a kind of data; each series [density, seed].
+
+    Lines are means over the seeds, bands two standard errors of them.
+    """
     x = np.asarray(densities)
     fig = plotting.figure("page", 3.9)
     axes = np.atleast_1d(fig.subplots(1, len(panels), sharey=True))
@@ -82,8 +85,9 @@ def pairs(
     for ax, (panel, series) in zip(axes, panels.items(), strict=True):
         for name, values in series.items():
             runs, color = np.asarray(values), plotting.COLORS[names.index(name)]
-            ax.fill_between(x, runs.min(1), runs.max(1), color=color, alpha=0.2, linewidth=0)
-            ax.plot(x, runs.mean(1), "o-", color=color, markersize=4)
+            mean, error = runs.mean(1), 2 * runs.std(1) / runs.shape[1] ** 0.5
+            ax.fill_between(x, mean - error, mean + error, color=color, alpha=0.2, linewidth=0)
+            ax.plot(x, mean, "o-", color=color, markersize=4)
         ax.set(xscale="log", xlabel="density 1 − S", ylim=(-0.03, 1.03))
         ax.set_xticks([0.05, 0.1, 0.2, 0.4], ["0.05", "0.1", "0.2", "0.4"])
         ax.minorticks_off()

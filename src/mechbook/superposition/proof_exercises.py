@@ -199,7 +199,7 @@ def limit(W: Codes) -> Codes:
 
 
 def limit_solution(W: Codes) -> Codes:
-    """Descent turns nothing: only the singular values move, and each goes to 1."""
+    """Descent keeps the principal axes: only the singular values move, and each goes to 1."""
     left, _, right = torch.linalg.svd(W, full_matrices=False)
     return left @ right
 
@@ -220,7 +220,7 @@ def _limit_specification(candidate: Callable[..., Tensor], generator: torch.Gene
     for _ in range(1500):
         steps = steps - 0.02 * 4 * (steps @ steps.T @ steps - steps)
     if not equal(found, steps):
-        raise Hint("The right row space, but turned within it. Does descent turn anything?")
+        raise Hint("The right row space, but turned within it. Does descent turn principal axes?")
 
 
 def _codes_normalized(W: Tensor) -> Tensor:
@@ -455,22 +455,26 @@ EXERCISES = (
         "$\\operatorname{trace}(dG\\,(LA + AL))$ with $dG = dW^\\top W + W^\\top dW$: the gradient "
         "is $2 W (LA + AL)$. If $G$ is diagonal with ones at two features and zeros elsewhere, $A$ "
         "is diagonal with zeros at those two, and $W$ has columns only there: the product is zero. "
-        "Stationary is not minimal: the wrong two features make a saddle, and near it training is slow.",
+        "Stationary is not minimal. If one of the two is less important than a feature that was left "
+        "out, it is a saddle: turn its code's direction over to the other, and the loss falls.",
     ),
     Exercise(
         name="where-descent-ends",
-        prompt="Descent on $\\lVert W^\\top W - I \\rVert_F^2$ starts at `W` `[hidden feature]` "
+        prompt="Plain descent on $\\lVert W^\\top W - I \\rVert_F^2$ starts at `W` `[hidden feature]` "
         "(all its rows independent, $m \\le n$) and takes very small steps. Return where it ends, "
-        "without taking them.",
+        "without taking them. For which $m$ does it end at orthogonal codes, whatever the start?",
         stub=limit,
         solution=limit_solution,
         specification=_limit_specification,
         wrong=(
             Wrong(_codes_normalized, "Which condition on the *rows*"),
             Wrong(_first_features, "can it ever leave the row space"),
-            Wrong(_rows_one_by_one, "Does descent turn anything?"),
+            Wrong(_rows_one_by_one, "Does descent turn principal axes?"),
         ),
         level="challenge",
+        answer="With $W = U \\Sigma V^\\top$ each step changes $\\Sigma$ only, and every singular value "
+        "goes to 1: it ends at $U V^\\top$. For $m = n$ that is an orthogonal matrix, so the codes are "
+        "orthonormal. For $m < n$ not all of them can be, and which angles they have the start decides.",
     ),
     Exercise(
         name="correlated-features",
@@ -560,6 +564,7 @@ EXERCISES = (
         "\\beta$, and expand to the second order in $\\epsilon$: the second feature gains "
         "$r\\,\\epsilon^2$ times its variance, the first pays $\\epsilon^2$ times a polynomial in "
         "$\\beta$ that has to be minimized. A good answer checks it against `phase.fit`, says that "
-        "opposite and same side have to be tried both, and that the jump of the global minimum comes before.",
+        "opposite and same side have to be tried both, and that, as the density falls, at low importance "
+        "the best model jumps before, while at high importance opposite codes fade in just there.",
     ),
 )

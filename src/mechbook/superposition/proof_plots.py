@@ -167,12 +167,11 @@ def diagram(
 
 
 def _marks(ax: Axes, x: np.ndarray, y: np.ndarray, opposite: np.ndarray) -> None:
-    style: Any = {"linestyle": "", "markeredgecolor": plotting.INK, "clip_on": False, "zorder": 5}
+    style: Any = {"linestyle": "", "clip_on": False, "zorder": 5}
     yes, no = opposite > 0.5, opposite <= 0.5
-    ax.plot(
-        x[yes], y[yes], "D", color=plotting.PAPER, markersize=6, label="live: opposite", **style
-    )
-    ax.plot(x[no], y[no], "o", color=plotting.INK, markersize=4, label="live: not", **style)
+    ink, paper = plotting.INK, plotting.PAPER  # each mark has an edge that its ground cannot hide
+    ax.plot(x[yes], y[yes], "D", color=paper, mec=ink, ms=6, label="live: opposite", **style)
+    ax.plot(x[no], y[no], "o", color=ink, mec=paper, ms=6, label="live: not", **style)
 
 
 @plotting.style()

@@ -153,8 +153,8 @@ def matrix_loss(W: Codes, importance: Weights | None = None) -> float:
     return float(np.linalg.norm(root[:, None] * (G - np.eye(len(G)))) ** 2)
 
 
-def box_as_printed(W: Codes, importance: Weights | None = None) -> float:
-    """½ ‖L ⊛ (G - L)‖², elementwise, as the box stands in our copy of the notes.
+def box_as_read(W: Codes, importance: Weights | None = None) -> float:
+    """½ ‖L ⊛ (G - L)‖², elementwise: the garbled box of the notes, read with the line below it.
 
     An elementwise product with a diagonal matrix keeps nothing but the diagonal.
     """
