@@ -94,3 +94,9 @@ def test_the_null_keeps_the_gram_matrix_and_loses_the_axes():
     assert float(null.max()) < 0.99
     R = neurons.rotations(3, 1, training.generator(6))[0]
     assert torch.allclose(geometry.gram(R @ torch.eye(3)), torch.eye(3), atol=1e-5)
+
+
+def test_firing_counts_neurons_above_the_floor():
+    W = torch.tensor([[[1.0, -1.0], [0.0, 0.005]]])
+    assert neurons.firing(W, torch.tensor([[1.0, 0.0], [0.0, 1.0]])) == 0.25
+    assert neurons.firing(W, torch.tensor([[0.0, 1.0]]), floor=0.001) == 0.5

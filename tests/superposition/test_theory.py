@@ -38,9 +38,9 @@ def test_for_unit_codes_lengths_cost_nothing():
     assert theory.frame_potential(W) == pytest.approx(theory.pairwise_loss(W))
 
 
-def test_the_box_as_printed_sees_no_dot_products():
+def test_the_box_as_read_sees_no_dot_products():
     pentagon, one_place = theory.ring(5), theory.ring(1).repeat(5, 1)
-    assert theory.box_as_printed(pentagon) == pytest.approx(theory.box_as_printed(one_place))
+    assert theory.box_as_read(pentagon) == pytest.approx(theory.box_as_read(one_place))
 
 
 def test_the_linear_loss_is_that_of_samples_with_a_mean_and_the_best_bias():

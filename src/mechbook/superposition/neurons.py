@@ -81,6 +81,13 @@ def turned_loss(
     return (config.weights * (out - x).pow(2)).sum(-1).mean(-1)
 
 
+def firing(
+    W: Float[Tensor, "seed hidden feature"], x: Float[Tensor, "batch feature"], floor: float = 0.01
+) -> float:
+    """Share of the neurons ReLU(W x) above ``floor``, over neurons, examples and seeds."""
+    return float((torch.einsum("bf,smf->sbm", x, W) > floor).float().mean())
+
+
 def not_undone(h: Float[Tensor, "batch hidden"], R: Float[Tensor, "hidden hidden"]) -> float:
     """Share of the variance of ReLU(h) that no linear map of ReLU(R h) brings back.
 
