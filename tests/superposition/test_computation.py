@@ -80,9 +80,10 @@ def test_examples_have_length_one_and_are_never_empty():
     assert bool((x >= 0).all())
 
 
-def test_five_examples_get_two_fifths_of_a_dimension_each():
+def test_five_examples_become_a_pentagon_of_examples():
     found = com.train_limited(com.LimitedConfig(n=40, density=0.1, steps=1500), 5, [0])
-    assert float(found.of_examples[0]) == pytest.approx(2 / 5, abs=0.03)
+    assert geometry.shape_name(found.h[0].T) == "1 pentagon"
+    assert float(found.kept[0]) == float((found.W[0].norm(dim=0) >= 0.5).sum())
     assert float(found.train[0]) < 0.1 < float(found.test[0])
 
 
@@ -96,7 +97,7 @@ def test_the_rate_rises_and_falls_to_nothing():
 
 def test_the_limited_artifact_has_a_row_for_each_measurement():
     table, _ = com.make_limited(2, com.LimitedConfig(n=10, density=0.2, steps=5), counts=(2, 4))
-    for quantity in ("train", "test", "of examples", "of features"):
+    for quantity in ("train", "test", "kept"):
         points, values = geometry.along(table, quantity, over="examples")
         assert (points.tolist(), values.shape) == ([4, 2], (2, 2))
 

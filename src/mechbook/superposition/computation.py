@@ -236,14 +236,9 @@ class Limited:
     test: Float[Tensor, " seed"]
 
     @property
-    def of_examples(self) -> Float[Tensor, " seed"]:
-        """The dimensionality of the training examples' hidden vectors, a mean."""
-        return geometry.dimensionality(self.h.mT).mean(-1)
-
-    @property
-    def of_features(self) -> Float[Tensor, " seed"]:
-        """The dimensionality of the features, that of the ``n_hidden`` largest."""
-        return geometry.dimensionality(self.W).topk(self.W.shape[-2]).values.mean(-1)
+    def kept(self) -> Float[Tensor, " seed"]:
+        """How many features are represented, see `geometry.REPRESENTED`."""
+        return geometry.represented(self.W).double().sum(-1)
 
 
 def examples(
@@ -300,8 +295,8 @@ def make_limited(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The artifact ``superposition-limited``: errors over the number of examples, several seeds.
 
-    Columns: ``examples``, ``seed``, ``quantity`` (``train``, ``test``, ``of examples``, ``of
-    features``, see `Limited`), ``value``.
+    Columns: ``examples``, ``seed``, ``quantity`` (``train``, ``test``, ``kept``, see `Limited`),
+    ``value``.
 
     Raises:
         ValueError: no seed.
@@ -311,9 +306,8 @@ def make_limited(
     rows = []
     for count in counts:
         found = train_limited(config or LimitedConfig(), count, range(seeds))
-        for name in ("train", "test", "of_examples", "of_features"):
-            values = getattr(found, name).tolist()
-            rows += [(count, s, name.replace("_", " "), v) for s, v in enumerate(values)]
+        for name in ("train", "test", "kept"):
+            rows += [(count, s, name, v) for s, v in enumerate(getattr(found, name).tolist())]
         print(f"{count} examples done", flush=True)
     about = "Toy models trained on few examples, 200 features in two dimensions"
     card = {"about": about, "seeds": list(range(seeds))}

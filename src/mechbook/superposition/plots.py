@@ -14,7 +14,7 @@ from mechbook import plotting
 
 
 @plotting.style()
-def model(W: ArrayLike, b: ArrayLike, *, title: str = "", reach: float = 1.3) -> Figure:
+def model(W: ArrayLike, b: ArrayLike, *, title: str = "", reach: float = 1.6) -> Figure:
     """A toy model with two hidden dimensions: directions, WᵀW with the biases, and lengths.
 
     Args:
