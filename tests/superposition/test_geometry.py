@@ -175,6 +175,14 @@ def test_an_antiprism_of_another_height_is_one_and_a_cube_is_none():
     assert geo.shape_name(signs, touching=0.2) == "1 other"
 
 
+def test_a_gap_between_levels_is_measured_in_spreads():
+    loss, names = np.array([1.0, 1.1, 3.0, 3.2]), ["a", "a", "b", "b"]
+    assert geo.level_gap(loss, names) == pytest.approx(1.9 / 0.2)
+    assert geo.level_gap(loss, ["a", "b", "a", "b"]) < 0
+    with pytest.raises(ValueError, match="there are 1 shapes"):
+        geo.level_gap(loss, ["a"] * 4)
+
+
 def test_a_tight_frame_has_the_dimensionality_of_its_shape_without_the_shape():
     W = geo.tight_frame(20, 10, training.generator(0))
     assert torch.allclose(W @ W.T, 2 * torch.eye(10), atol=0.01)

@@ -23,6 +23,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from mechbook import training
+from mechbook.superposition import geometry
 
 
 def encode(
@@ -65,10 +66,10 @@ class Code:
     lost: float
 
 
-def learn(
-    h: Float[Tensor, "batch hidden"], n_atoms: int, price: float, *, rounds: int = 60, seed: int = 0
-) -> Code:
-    """Atoms and activities in turn; atoms start as random examples of the data.
+def first_atoms(
+    h: Float[Tensor, "batch hidden"], n_atoms: int, *, seed: int = 0
+) -> Float[Tensor, "atom hidden"]:
+    """Where `learn` starts: random examples, at length 1.
 
     Raises:
         ValueError: fewer examples that are not zero than atoms.
@@ -80,9 +81,20 @@ def learn(
             "many, or more data"
         )
     chosen = torch.randperm(len(there), generator=training.generator(seed))[:n_atoms]
-    start = torch.nn.functional.normalize(there[chosen].double(), dim=-1)
+    return torch.nn.functional.normalize(there[chosen], dim=-1)
+
+
+def learn(
+    h: Float[Tensor, "batch hidden"], n_atoms: int, price: float, *, rounds: int = 60, seed: int = 0
+) -> Code:
+    """Atoms and activities in turn, from `first_atoms` on.
+
+    Raises:
+        ValueError: fewer examples that are not zero than atoms.
+    """
+    start, there = first_atoms(h, n_atoms, seed=seed), h[h.norm(dim=-1) > 1e-6]
     learner = DictionaryLearning(
-        n_atoms, alpha=price, max_iter=rounds, dict_init=start.numpy(),
+        n_atoms, alpha=price, max_iter=rounds, dict_init=start.double().numpy(),
         fit_algorithm="cd", positive_code=True, random_state=seed,
     )  # fmt: skip
     with warnings.catch_warnings():  # a round that is cut short is made up for by the next
@@ -186,7 +198,7 @@ class Case:
     @property
     def superposed(self) -> bool:
         """Whether more features are represented than the layer has dimensions."""
-        kept = self.directions.norm(dim=0) >= 0.5
+        kept = geometry.represented(self.directions)
         return int(kept.sum()) > len(self.directions)
 
     @property

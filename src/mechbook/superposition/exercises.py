@@ -467,8 +467,7 @@ EXERCISES = (
         ),
         level="challenge",
         answer="Every feature done here is exact, and the others are lost altogether. The trained "
-        "network does part of nearly all of them: on rare features that is worth more in all, and "
-        "exact for none.",
+        "network does part of most of them: on rare features that is worth more in all.",
     ),
     Exercise(
         name="three-that-exclude-each-other",
@@ -485,8 +484,8 @@ EXERCISES = (
     ),
     Exercise(
         name="an-axis-that-should-not-be",
-        prompt="The linear bottleneck has no privileged basis, yet its features are spread over the axes "
-        "more evenly than a random turn would spread them. The chapter blames Adam. Design the "
+        prompt="The linear bottleneck has no privileged basis, yet its features may be spread over the "
+        "axes more evenly than a random turn would spread them. Is it so, and is it Adam? Design the "
         "experiment that decides: what would you change, and what does each explanation predict?",
         level="open-ended",
         answer="No single answer. Plain gradient descent does not know axes: with it, training from a "

@@ -280,6 +280,21 @@ def shape_name(W: Float[Tensor, "hidden feature"], **settings: Any) -> str:
     return " + ".join(f"{count} {name}" for name, count in sorted(found.items())) or "nothing"
 
 
+def level_gap(loss: Float[np.ndarray, " restart"], shape: Sequence[str]) -> float:
+    """The gap between the losses of two shapes, over the larger spread within one of them.
+
+    Negative where the two overlap.
+
+    Raises:
+        ValueError: not exactly two shapes.
+    """
+    names = sorted(set(shape), key=lambda name: loss[np.asarray(shape) == name].mean())
+    if len(names) != 2:
+        raise ValueError(f"there are {len(names)} shapes ({', '.join(names)}); give two")
+    low, high = (loss[np.asarray(shape) == name] for name in names)
+    return float((high.min() - low.max()) / max(np.ptp(low), np.ptp(high)))
+
+
 # --- over the sparsity ------------------------------------------------------------------------
 
 SWEEP = toy.ToyConfig(toy.Features(100), 10, 1.0, steps=2500, batch=512, learning_rate=1e-2)
