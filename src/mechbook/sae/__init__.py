@@ -1,0 +1,1 @@
+"""Sparse autoencoders: dictionaries for activations, judged where the truth is known, then on text."""
