@@ -310,6 +310,25 @@ def test_make_saves_plain_values_and_texts(room):
     assert artifacts.load_texts("tales", data=room)["text"].tolist() == ["x"]
 
 
+def test_a_plan_is_the_recipes_own_words_or_none(room):
+    module = sys.modules["a_room"]
+    module.shy = lambda size=1, dry_run=False: f"{size} runs" if dry_run else None
+    assert artifacts.plan("shy", data=room, size=3) == "3 runs"
+    assert artifacts.takes("shy", data=room) == {"size": 1, "dry_run": False}
+    assert artifacts.plan("ones", data=room, scale=2.0) == ""
+    module.shy = lambda dry_run=False: ({"a": [1]}, {})
+    with pytest.raises(ArtifactError, match="must return text for dry_run"):
+        artifacts.plan("shy", data=room)
+    assert not (room / "results").exists()
+
+
+def test_a_trial_is_saved_elsewhere(room, tmp_path):
+    artifacts.make("ones", data=room)
+    artifacts.make("ones", data=room, into=tmp_path / "trial", scale=2.0)
+    assert artifacts.load_tensors("ones", data=room)["W"].tolist() == [1, 1]
+    assert artifacts.load_tensors("ones", data=tmp_path / "trial")["W"].tolist() == [2, 2]
+
+
 @pytest.mark.parametrize("where", ["absolute", "relative", "here"])
 def test_a_card_names_a_folder_and_not_where_it_lies(room, tmp_path, monkeypatch, where):
     books = tmp_path / "deep" / "my-books"

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import types
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -190,13 +191,14 @@ def made(monkeypatch):
     """One recipe, and what is asked of it."""
     asked = []
 
-    def make(name, **options):
+    def make(name, into=None, **options):
         asked.append((name, options))
         words = {"about": "x", "made_by": "x", "command": "x", "seeds": [], "commit": "x"}
         return artifacts.Card(**words, seconds=12.3, sha256="abc")
 
     monkeypatch.setattr(artifacts, "recipes", lambda: {"one-seeds": RECIPE})
     monkeypatch.setattr(artifacts, "make", make)
+    monkeypatch.setattr(artifacts, "plan", lambda name, **options: "")
     return asked
 
 
@@ -232,6 +234,85 @@ def test_list_shows_artifacts_and_recipes(root, made, capsys, monkeypatch):
     assert ["one-seeds", "2", "KiB"] in lines
     assert ["one-model", "truncated", "or", "altered"] in lines
     assert ["one-seeds", "one,", "about", "3", "min"] in lines
+
+
+@pytest.fixture
+def swept(root, tmp_path, monkeypatch):
+    """Recipes of a room: one for many runs, one that is not; what they are asked, and where."""
+    asked = []
+
+    def many(preset="laptop", backend="sequential", scheduler=None, workers=None, dry_run=False):
+        asked.append((preset, backend, scheduler, workers, dry_run))
+        if dry_run:
+            return "2 packs done, 3 to run: about 5 min"
+        return {"size": [preset]}, {"about": "many runs", "seeds": [0]}
+
+    room = types.ModuleType("a_room")
+    room.many = many
+    room.one = lambda: ({"a": [1]}, {"about": "one run", "seeds": []})
+    monkeypatch.setitem(sys.modules, "a_room", room)
+    line = "- {{name: {0}, function: 'a_room:{0}', chapter: c, kind: table, minutes: 1}}\n"
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "recipes.yml").write_text(line.format("many") + line.format("one"))
+    for name in ("recipes", "plan", "takes", "make"):
+        monkeypatch.setattr(artifacts, name, partial(getattr(artifacts, name), data=data))
+    return types.SimpleNamespace(asked=asked, data=data, root=root)
+
+
+def test_options_of_many_runs_reach_the_recipe(swept, capsys):
+    options = ["--backend", "dask", "--scheduler", "tcp://127.0.0.1:8786", "--preset", "laptop"]
+    assert run(capsys, "make", "many", *options)[0] == 0
+    assert swept.asked == [("laptop", "dask", "tcp://127.0.0.1:8786", None, False)]
+
+
+def test_workers_are_a_number(swept, capsys):
+    run(capsys, "make", "many", "--backend", "loky", "--workers", "2")
+    assert swept.asked == [("laptop", "loky", None, 2, False)]
+    assert "invalid int" in run(capsys, "make", "many", "--workers", "two")[2]
+
+
+def test_the_card_does_not_say_where_it_ran(swept, capsys):
+    run(capsys, "make", "many", "--preset", "laptop", "--backend", "loky", "--workers", "2")
+    card = artifacts.load_card("many", data=swept.data)
+    assert card.command == "python -m mechbook make many --preset laptop"
+
+
+@pytest.mark.parametrize("option", [["--preset", "smoke"], ["--backend", "loky"]])
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_recipe_that_does_not_take_an_option_says_so(swept, capsys, option, dry):
+    status, _, err = run(capsys, "make", "one", *option, *dry)
+    assert status == 2
+    assert err == f"mechbook: one takes no option {option[0][2:]}; it takes: none\n"
+
+
+@pytest.mark.parametrize("option", [["--preset", "huge"], ["--backend", "threads"]])
+def test_an_unknown_preset_or_backend_lists_the_good_ones(swept, capsys, option):
+    status, _, err = run(capsys, "make", "many", *option)
+    assert (status, swept.asked) == (2, [])
+    assert "'laptop'" in err or "'loky'" in err
+
+
+def test_a_dry_run_shows_the_recipes_own_plan_and_writes_nothing(swept, capsys):
+    before = sorted(swept.root.parent.rglob("*"))
+    status, out, _ = run(capsys, "make", "many", "--dry-run", "--preset", "paper")
+    assert (status, swept.asked) == (0, [("paper", "sequential", None, None, True)])
+    assert out.splitlines()[1:] == ["2 packs done, 3 to run: about 5 min"]
+    assert sorted(swept.root.parent.rglob("*")) == before
+
+
+def test_a_dry_run_of_a_recipe_without_a_plan_is_one_line(swept, capsys):
+    _, out, _ = run(capsys, "make", "one", "--dry-run")
+    assert out == "would make one by a_room:one, about 1 min on two cores\n"
+
+
+def test_another_preset_does_not_replace_the_artifact(swept, capsys):
+    run(capsys, "make", "many")
+    _, out, _ = run(capsys, "make", "many", "--preset", "smoke")
+    assert "kept in build/smoke" in out
+    assert artifacts.load_table("many", data=swept.data)["size"] == ["laptop"]
+    trial = swept.root / "build" / "smoke"
+    assert artifacts.load_table("many", data=trial)["size"] == ["smoke"]
 
 
 # ---------------------------------------------------------------- address

@@ -49,6 +49,7 @@ _FOLDERS = {
 _CARD = ".card.json"
 _NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 _ABSOLUTE = re.compile(r"(?:^|[\s\"'=(,;:<\[{|])(?:/(?!/)[\w.~-]|~[\w-]*/|[A-Za-z]:[\\/]|\\\\)")
+_WHERE = ("backend", "scheduler", "workers")
 _PACKAGES = ("mechbook", "torch", "numpy", "transformer-lens", "safetensors", "pyarrow")
 
 
@@ -450,13 +451,15 @@ def _recipe(entry: Any) -> Recipe:
     return recipe
 
 
-def make(name: str, /, *, data: Path = DATA, **options: Any) -> Card:
+def make(name: str, /, *, data: Path = DATA, into: Path | None = None, **options: Any) -> Card:
     """Compute an artifact by its recipe and save it with its card.
 
     Args:
         name: of a recipe.
         data: folder that holds ``recipes.yml``, ``weights`` and ``results``.
-        options: handed to the recipe's function.
+        into: folder to save in, where it shall not be ``data``: for a trial.
+        options: handed to the recipe's function. The card's command leaves out those that say
+            where it runs (``backend``, ``scheduler``, ``workers``), and not what.
 
     Returns:
         The card as it was written.
@@ -464,16 +467,13 @@ def make(name: str, /, *, data: Path = DATA, **options: Any) -> Card:
     Raises:
         ArtifactError: no such recipe, no such function, or options that it does not take.
     """
-    known = recipes(data=data)
-    if name not in known:
-        there = ", ".join(sorted(known)) or "none yet"
-        raise ArtifactError(f"there is no recipe for {name!r}; there are: {there}")
-    recipe = known[name]
+    recipe = _known(name, data)
     function = _function(recipe, options)
     start = time.perf_counter()
     content, facts = function(**options)
     seconds = round(time.perf_counter() - start, 1)
-    given = "".join(f" --{key} {_without_folder(value)}" for key, value in options.items())
+    told = {key: value for key, value in options.items() if key not in _WHERE}
+    given = "".join(f" --{key} {_without_folder(value)}" for key, value in told.items())
     command = f"python -m mechbook make {name}{given}"
     card = _card(recipe, {"command": command, "seconds": seconds, **facts})
     save = {
@@ -482,7 +482,41 @@ def make(name: str, /, *, data: Path = DATA, **options: Any) -> Card:
         "texts": save_texts,
         "json": save_json,
     }[recipe.kind]
-    return save(name, content, card=card, data=data)
+    return save(name, content, card=card, data=into or data)
+
+
+def plan(name: str, /, *, data: Path = DATA, **options: Any) -> str:
+    """What `make` would compute, in the words of a recipe that takes ``dry_run``; else nothing.
+
+    Raises:
+        ArtifactError: as `make`, or words that are no text.
+    """
+    recipe = _known(name, data)
+    function = _function(recipe, options)
+    if "dry_run" not in takes(name, data=data):
+        return ""
+    words = function(**options, dry_run=True)
+    if not isinstance(words, str):
+        raise ArtifactError(f"{recipe.function} must return text for dry_run; it gave {words!r}")
+    return words
+
+
+def takes(name: str, *, data: Path = DATA) -> dict[str, Any]:
+    """The options that a recipe's function takes, with their defaults.
+
+    Raises:
+        ArtifactError: no such recipe, or no such function.
+    """
+    parameters = inspect.signature(_function(_known(name, data), {})).parameters
+    return {key: parameter.default for key, parameter in parameters.items()}
+
+
+def _known(name: str, data: Path) -> Recipe:
+    known = recipes(data=data)
+    if name not in known:
+        there = ", ".join(sorted(known)) or "none yet"
+        raise ArtifactError(f"there is no recipe for {name!r}; there are: {there}")
+    return known[name]
 
 
 def _without_folder(value: Any) -> Any:

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import yaml
 
+from mechbook.backends import BACKENDS
+
 if TYPE_CHECKING:
     from mechbook import artifacts
 
@@ -102,26 +104,47 @@ def _last_run(root: Path, stem: str) -> str:
 
 # ---------------------------------------------------------------- make, worksheet, book
 
+PRESETS = ("smoke", "laptop", "paper")
+_MADE_WITH = ("device", "text", "preset", "backend", "scheduler", "workers")
+
 
 def _make(options: argparse.Namespace) -> int:
     from mechbook import artifacts
 
-    recipes = artifacts.recipes()
-    if options.name not in recipes:
-        there = ", ".join(recipes) or "none yet"
-        raise ValueError(f"no artifact {options.name!r} can be made; those that can: {there}")
-    recipe = recipes[options.name]
-    chosen = {"device": options.device, "text": options.text}
-    given = {key: value for key, value in chosen.items() if value is not None}
+    recipe = _recipe(options.name)
+    given = {key: getattr(options, key) for key in _MADE_WITH if getattr(options, key) is not None}
     where = f" on {options.device}" if options.device else ""
     told = f"{recipe.name} by {recipe.function}{where}, about {recipe.minutes:g} min on two cores"
     if options.dry_run:
-        print(f"would make {told}")
+        words = artifacts.plan(recipe.name, **given)
+        print("\n".join(filter(None, [f"would make {told}", words])))
         return 0
+    into = _trial(recipe.name, options.preset)
     print(f"making {told}", flush=True)
-    card = artifacts.make(recipe.name, **given)
+    card = artifacts.make(recipe.name, into=into, **given)
     print(f"made in {card.seconds:.0f} s, sha256 {card.sha256}")
+    if into:
+        print(f"kept in build/{into.name}: a trial does not replace the book's own")
     return 0
+
+
+def _recipe(name: str) -> artifacts.Recipe:
+    from mechbook import artifacts
+
+    recipes = artifacts.recipes()
+    if name not in recipes:
+        there = ", ".join(recipes) or "none yet"
+        raise ValueError(f"no artifact {name!r} can be made; those that can: {there}")
+    return recipes[name]
+
+
+def _trial(name: str, preset: str | None) -> Path | None:
+    """Where a preset that is not the recipe's own is kept, so that it replaces nothing."""
+    from mechbook import artifacts
+
+    if preset is None or artifacts.takes(name).get("preset", preset) == preset:
+        return None
+    return find_root() / "build" / preset
 
 
 def _worksheet(options: argparse.Namespace) -> int:
@@ -464,6 +487,10 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("name", metavar="NAME", help="as in `list`")
     make.add_argument("--device", help="cpu, cuda, mps; the recipe's own choice without it")
     make.add_argument("--text", help="folder of parquet files, or a data set of the hub")
+    make.add_argument("--preset", choices=PRESETS, help="how large; kept apart if not the usual")
+    make.add_argument("--backend", choices=BACKENDS, help="where many runs are spread")
+    make.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, tcp://host:8786")
+    make.add_argument("--workers", type=int, help="processes of the backend loky")
     make.add_argument("--dry-run", action="store_true", help="say what would be done")
     worksheet = command("worksheet", _worksheet, "A chapter's exercises as Markdown, to print.")
     worksheet.add_argument("chapter", metavar="CHAPTER", help="as in `list`")
