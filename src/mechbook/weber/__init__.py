@@ -1,0 +1,1 @@
+"""The room of the chapter on Weber's law: trials, observers, psychometric functions, networks that compare."""
