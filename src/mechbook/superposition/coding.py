@@ -44,10 +44,12 @@ def encode(
             f"price is {price}, h {list(h.shape)}, atoms {list(atoms.shape)}; give a price above "
             "0, and atoms as wide as h"
         )
-    found = sparse_encode(
-        h.double().numpy(), atoms.double().numpy(),
-        algorithm="lasso_cd", alpha=price, positive=True, max_iter=5000,
-    )  # fmt: skip
+    with warnings.catch_warnings():  # of a gap that stays above the solver's, very small one
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = sparse_encode(
+            h.double().numpy(), atoms.double().numpy(),
+            algorithm="lasso_cd", alpha=price, positive=True, max_iter=5000,
+        )  # fmt: skip
     return torch.from_numpy(found).to(h.dtype)
 
 
