@@ -89,7 +89,7 @@ def pairs(
             ax.fill_between(x, mean - error, mean + error, color=color, alpha=0.2, linewidth=0)
             ax.plot(x, mean, "o-", color=color, markersize=4)
         ax.set(xscale="log", xlabel="density 1 − S", ylim=(-0.03, 1.03))
-        ax.set_xticks([0.05, 0.1, 0.2, 0.4], ["0.05", "0.1", "0.2", "0.4"])
+        ax.set_xticks(x, [f"{value:g}" for value in x])
         ax.minorticks_off()
         ax.set_title(panel, fontsize=12, fontweight="normal")
     axes[0].set_ylabel("share of the pairs")
