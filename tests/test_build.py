@@ -145,6 +145,11 @@ def test_runs_once_and_keeps_what_passed_when_another_fails(layout: build.Layout
     assert executed.cells[-1].outputs[0]["data"]["text/plain"] == "'1'"
 
 
+@pytest.mark.parametrize(("cores", "plan"), [(1, (1, 1)), (2, (2, 1)), (3, (3, 1)), (16, (4, 4))])
+def test_chapters_share_the_cores_between_them(cores: int, plan: tuple[int, int]) -> None:
+    assert build.side_by_side(cores) == plan
+
+
 def test_a_half_written_record_means_execute_again(layout: build.Layout) -> None:
     layout.executed.mkdir(parents=True)
     (layout.executed / "one.json").write_text('{"key": "ab')

@@ -14,12 +14,13 @@ import json
 import os
 import platform
 import re
-import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -196,31 +197,60 @@ def last_execution(layout: Layout, stem: str) -> Execution | None:
         return None  # half written, or of an older kind: execute again
 
 
-def environment() -> dict[str, str]:
+def available_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def side_by_side(cores: int) -> tuple[int, int]:
+    """How many chapters run at once, and with how many threads each.
+
+    Small models keep one core busy and waste a second one on waiting for each other, so chapters
+    run beside each other, at most four (each takes one or two gigabytes).
+    """
+    at_once = max(1, min(4, cores))
+    return at_once, max(1, cores // at_once)
+
+
+def environment(threads: int | None = None) -> dict[str, str]:
     """The environment in which chapters run: outputs for the page, and no network."""
     offline = {"MECHBOOK_STATIC": "1", "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    return {**os.environ, **offline, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    limit = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    backend = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    return {**os.environ, **offline, **backend, **limit}
 
 
-def run_nbmake(layout: Layout, stem: str) -> tuple[int, float]:
-    """Run one staged chapter through nbmake; exit status and seconds. nbmake prints what failed."""
+@dataclass(frozen=True)
+class Run:
+    """What became of one chapter: exit status, seconds, largest resident memory in GB, nbmake's words."""
+
+    status: int
+    seconds: float
+    peak_gb: float
+    output: str
+
+
+def run_nbmake(layout: Layout, stem: str, threads: int) -> Run:
+    """Run one staged chapter through nbmake."""
     notebook = layout.stage / "book" / f"{stem}.ipynb"
     words = ["-m", "pytest", "--nbmake", "--overwrite", "--nbmake-timeout=600", "-q"]
     guard = ["-p", "no:cacheprovider", "--no-header", f"--rootdir={layout.stage}", "-c", os.devnull]
     started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, *words, *guard, str(notebook)],
-        env=environment(),
-        cwd=layout.stage,
-        check=False,
-    )
-    return done.returncode, time.monotonic() - started
-
-
-def peak_gigabytes() -> float:
-    """The largest resident memory of any finished child process so far, in GB."""
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return peak / (1e9 if sys.platform == "darwin" else 1e6)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [sys.executable, *words, *guard, str(notebook)],
+            env=environment(threads),
+            cwd=layout.stage,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        _, status, usage = os.wait4(process.pid, 0)  # the memory of this child alone
+        process.returncode = os.waitstatus_to_exitcode(status)
+        log.seek(0)
+        largest = usage.ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+        return Run(process.returncode, time.monotonic() - started, largest, log.read())
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -231,53 +261,64 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def execute(layout: Layout, stem: str, key: str) -> None:
+def execute(layout: Layout, stem: str, key: str, threads: int = 1) -> Execution:
     """Run one chapter and keep its outputs and record.
 
     Raises:
-        BuildError: a cell failed or timed out; nbmake has printed which.
+        BuildError: a cell failed or timed out; the text says which.
     """
-    status, seconds = run_nbmake(layout, stem)
-    if status != 0:
+    run = run_nbmake(layout, stem, threads)
+    if run.status != 0:
         raise BuildError(
-            f"{stem}: did not run to its end (above: the cell). Mend it, then `make book`."
+            f"{stem}: did not run to its end. Mend the cell below, then `make book`.\n{run.output}"
         )
     record = Execution(
         key=key,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        seconds=round(seconds, 1),
-        cores=len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1,
-        peak_gb=round(peak_gigabytes(), 2),
+        seconds=round(run.seconds, 1),
+        cores=threads,
+        peak_gb=round(run.peak_gb, 2),
         versions={name: version(name) for name in VERSIONS_SHOWN},
     )
     outputs = (layout.stage / "book" / f"{stem}.ipynb").read_text(encoding="utf-8")
     write_atomically(layout.executed / f"{stem}.ipynb", outputs)
     write_atomically(layout.executed / f"{stem}.json", json.dumps(asdict(record), indent=1))
+    return record
+
+
+def is_current(layout: Layout, stem: str, key: str) -> bool:
+    """Whether a chapter's last good execution is still the one that its key asks for; says so."""
+    last = last_execution(layout, stem)
+    if last is None or last.key != key:
+        return False
+    print(f"== {stem}: unchanged since {last.date} ({last.seconds:.0f} s then)", flush=True)
+    return True
 
 
 def execute_stale(layout: Layout, keys: Mapping[str, str], *, force: bool) -> list[str]:
-    """Run the chapters whose key has changed; return their names.
+    """Run the chapters whose key has changed, some at once; return their names.
 
     Every chapter gets its turn: one that fails is named at the end, and those that passed are kept.
     """
-    ran: list[str] = []
+    stale = [s for s, key in keys.items() if force or not is_current(layout, s, key)]
+    at_once, threads = side_by_side(available_cores())
     failed: list[str] = []
-    for stem, key in keys.items():
-        last = last_execution(layout, stem)
-        if last is not None and last.key == key and not force:
-            print(f"== {stem}: unchanged since {last.date} ({last.seconds:.0f} s then)", flush=True)
-            continue
-        print(f"== {stem}: executing", flush=True)
-        try:
-            execute(layout, stem, key)
-        except BuildError as error:
-            failed.append(str(error))
-        ran.append(stem)
+    with ThreadPoolExecutor(at_once) as pool:
+        waiting = {s: pool.submit(execute, layout, s, keys[s], threads) for s in stale}
+        for stem, future in waiting.items():
+            print(f"== {stem}: {_outcome(future, failed)}", flush=True)
     if failed:
         raise BuildError("\n".join(failed))
-    return ran
+    return stale
+
+
+def _outcome(future: Future[Execution], failed: list[str]) -> str:
+    """Wait for a chapter and say how long it took; note what went wrong."""
+    try:
+        return f"executed in {future.result().seconds:.0f} s"
+    except BuildError as error:
+        failed.append(str(error))
+        return "failed"
 
 
 # ---------------------------------------------------------------- render
@@ -288,7 +329,8 @@ def colophon(record: Execution) -> str:
     with_what = ", ".join(f"{name} {number}" for name, number in record.versions.items())
     return (
         ":::{div} mb-colophon\n"
-        f"Last executed {record.date} in {record.seconds:.0f} s on {record.cores} cores, "
+        f"Last executed {record.date} in {record.seconds:.0f} s on {record.cores} "
+        f"{'core' if record.cores == 1 else 'cores'}, "
         f"peak memory {record.peak_gb:.1f} GB, with Python {platform.python_version()}, {with_what}.\n:::"
     )
 

@@ -51,7 +51,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = pages()
         if not names:
             pytest.exit("There are no pages in build/html: run `make book` first.", returncode=1)
-        metafunc.parametrize("page_name", names)
+        # one worker opens a page and asks all the questions about it (pytest-xdist, --dist loadgroup)
+        grouped = [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in names]
+        metafunc.parametrize("page_name", grouped)
 
 
 @pytest.fixture(scope="session")
