@@ -397,10 +397,19 @@ def lines_with_band(
     for name, value in (references or {}).items():
         ax.axhline(value, color=GREY, linestyle=":", linewidth=1.6, label=name)
     ax.set(xscale=xscale, yscale=yscale)
+    if xscale == "log":
+        _name_points(ax, points)
     _text(fig, ax, xlabel, ylabel, title)
     if len(series) > 1 or live or references:
         _legend(fig, ax)
     return fig
+
+
+def _name_points(ax: Axes, points: NDArray[Any]) -> None:
+    """Tick few points of a short logarithmic axis, where powers of ten alone would not do."""
+    if len(points) <= 8 and points.min() > 0 and points.max() < 100 * points.min():
+        ax.set_xticks(points, [f"{point:g}" for point in points])
+        ax.minorticks_off()
 
 
 def _plain(values: Any) -> Any:

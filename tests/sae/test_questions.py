@@ -59,3 +59,10 @@ def test_principal_directions_are_those_of_the_largest_spread():
 def test_the_promise_is_that_of_the_largest_cosine():
     W = torch.tensor([[1.0, 0.6, 0.0], [0.0, 0.8, 1.0]])
     assert questions.promised(Truth(W)) == pytest.approx((1 + 1 / 0.8) / 2)
+
+
+def test_the_principal_directions_of_fading_features_are_the_features():
+    truth = questions.fading_truth()
+    V = questions.principal(truth.held_out()[1], 3)
+    cosines = (truth.directions[:3] @ V).abs()
+    assert torch.allclose(cosines, torch.eye(3), atol=0.05)

@@ -97,3 +97,15 @@ def test_ratios_are_those_of_single_ablations(small_model, reader, texts):
         assert float(row[0]) == pytest.approx(one.ratio, rel=1e-3)
     with pytest.raises(ValueError, match="1 latents; give two or more"):
         steering.ratios(small_model, reader, texts, often[:1])
+
+
+def test_a_lift_is_a_point_of_the_steering_curve(small_model, reader, texts, latent):
+    types = torch.tensor([3, 4])
+    own, random = steering.steering_curve(
+        small_model, reader, texts, latent, types, torch.tensor([0.0, 4.0])
+    )
+    lift = steering.lifts(small_model, reader, texts, [latent], [types], [4.0])[0]
+    assert float(lift[0]) == pytest.approx(float(own[1] / own[0]), rel=1e-3)
+    assert float(lift[1]) == pytest.approx(float(random[1] / random[0]), rel=1e-3)
+    with pytest.raises(ValueError, match="give one each"):
+        steering.lifts(small_model, reader, texts, [latent], [types], [])

@@ -1,7 +1,7 @@
 """The Sphinx extension of the book: our figures on the page, and the pages that are made from data.
 
-Directives: ``verdicts``, ``notes-map``, ``syllabus``, ``chapter-map``, ``worksheet CHAPTER`` and
-``chapter-figure NAME`` (a figure of a chapter, shown again elsewhere).
+Directives: ``verdicts``, ``notes-map``, ``syllabus``, ``chapter-map``, ``worksheet CHAPTER``,
+``chapter-figure NAME`` (a figure of a chapter, shown again elsewhere) and ``latent-index``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 from sphinx.application import Sphinx
 
-from mechbook.pages import figures
+from mechbook.pages import figures, latents
 from mechbook.pages.directives import ChapterFigure, ChapterMap, insert_texts
 
 SEARCH_SCRIPTS = re.compile(
@@ -70,6 +70,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension; chapters that Sphinx executes itself make outputs for the page."""
     os.environ["MECHBOOK_STATIC"] = "1"
     figures.setup(app)
+    latents.setup(app)
     app.add_directive("chapter-map", ChapterMap)
     app.add_directive("chapter-figure", ChapterFigure)
     app.connect("source-read", insert_texts)

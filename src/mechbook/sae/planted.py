@@ -22,7 +22,7 @@ from mechbook.sae.training import TrainingConfig, shuffled, train
 from mechbook.sae.truth import random_truth
 from mechbook.sae.variants import SAEConfig
 
-HOW = TrainingConfig(steps=1500, learning_rate=3e-3, price_warm_up=300, measure_every=1500)
+HOW = TrainingConfig(steps=3000, learning_rate=3e-3, price_warm_up=300, measure_every=3000)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def check(
     names: Sequence[str],
     classes: Int[np.ndarray, " n_types"],
     d_in: int = 12,
-    price: float = 0.1,
+    price: float = 0.05,
     seed: int = 0,
     how: TrainingConfig = HOW,
 ) -> Check:

@@ -57,6 +57,8 @@ def _over_price(ax: Axes, prices: np.ndarray, lines: Mapping[str, ArrayLike], at
         ax.fill_between(prices, runs.min(0), runs.max(0), color=color, alpha=0.2, linewidth=0)
     ax.axvline(at, color=plotting.INK, linewidth=1.2, linestyle=":")
     ax.set(xscale="log", xlabel="price λ", ylim=(-0.03, 1.06))
+    ax.set_xticks(prices, [f"{price:g}" for price in prices])
+    ax.minorticks_off()
     ax.legend(loc="lower left", fontsize=11)
 
 
@@ -125,7 +127,7 @@ def pareto(
     handles, names = ax.get_legend_handles_labels()
     handles.append(Line2D([], [], marker="o", color=plotting.INK, markerfacecolor="none", ls=""))
     fig.legend(
-        handles, [*names, f"open: recovered < {good:g}"], loc="outside lower center", ncols=4
+        handles, [*names, f"open: recovered < {good:g}"], loc="outside lower center", ncols=3
     )
     plotting.headline(fig, title)
     return fig

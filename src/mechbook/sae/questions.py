@@ -11,8 +11,9 @@ from torch.nn.functional import cosine_similarity
 
 from mechbook import training
 from mechbook.sae import recovery
-from mechbook.sae.experiments import MIDDLE, run, shape, world_truth
+from mechbook.sae.experiments import run
 from mechbook.sae.truth import Truth
+from mechbook.sae.variants import SAEConfig
 
 
 def excess_kurtosis(values: Float[Tensor, "row latent"]) -> Float[Tensor, " latent"]:
@@ -106,16 +107,25 @@ def principal(h: Float[Tensor, "row d_in"], count: int) -> Float[Tensor, "d_in c
     return torch.linalg.eigh(centered.T @ centered).eigenvectors.flip(1)[:, :count].to(h.dtype)
 
 
+def fading_truth(n: int = 10, factor: float = 0.75, seed: int = 0) -> Truth:
+    """Features at right angles, each shorter than the one before: activations with unlike principal axes."""
+    square = torch.randn(n, n, generator=training.generator(seed))
+    lengths = factor ** torch.arange(n)
+    return Truth(torch.linalg.qr(square).Q * lengths, 0.2)
+
+
 def linear_against_pca(width: int = 4, seed: int = 0) -> dict[str, float]:
     """A linear autoencoder without a price, narrower than its input, and PCA of the same size.
+
+    The activations are those of `fading_truth`; where all directions vary alike PCA has nothing to choose.
 
     Returns:
         ``autoencoder`` and ``PCA``: shares of variance explained on held-out activations;
         ``same subspace``: least cosine between the two subspaces; ``same axes``: median over
         latents of the greatest cosine with a principal direction.
     """
-    truth = world_truth(MIDDLE)
-    config = shape(MIDDLE, d_sae=width, variant="linear", penalty="none", decoder="free")
+    truth = fading_truth()
+    config = SAEConfig(truth.n, width, "linear", penalty="none", decoder="free")
     sae = run(config, truth, [0.0], [seed]).sae()
     _, h = truth.held_out()
     V, mean = principal(h, width), h.mean(0)

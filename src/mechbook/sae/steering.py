@@ -244,3 +244,41 @@ def steering_curve(
         ]
         curves.append(torch.stack([p.exp()[:, types].sum(-1).mean() for p in said]))
     return curves[0], curves[1]
+
+
+@torch.no_grad()
+def lifts(
+    model: Any,
+    reader: Reader,
+    tokens: Int[Tensor, "batch posn"],
+    latents: Sequence[int],
+    types: Sequence[Int[Tensor, " chosen"]],
+    sizes: Sequence[float],
+    seed: int = 0,
+) -> Float[Tensor, "latent two"]:
+    """How many times as probable some tokens become when a latent is added, and a random direction.
+
+    Args:
+        model: the language model.
+        reader: the autoencoder.
+        tokens: texts that begin with the end-of-text mark; their last positions are looked at.
+        latents: whose directions.
+        types: for each latent the tokens.
+        sizes: for each latent how much of it is added.
+        seed: of the random directions.
+
+    Raises:
+        ValueError: not one list of tokens and one size a latent.
+    """
+    if not len(latents) == len(types) == len(sizes):
+        raise ValueError(
+            f"{len(latents)} latents, {len(types)} lists of tokens, {len(sizes)} sizes; give one each"
+        )
+    before = log_probabilities(model, tokens, reader.place).exp()
+    found = []
+    for latent, chosen, size in zip(latents, types, sizes, strict=True):
+        base = before[:, chosen].sum(-1).mean()
+        for direction in (reader.directions[latent], _random_like(reader, latent, seed)):
+            said = log_probabilities(model, tokens, reader.place, steer(direction, size)).exp()
+            found.append(said[:, chosen].sum(-1).mean() / base)
+    return torch.stack(found).view(-1, 2)
