@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from mechbook.sae.baselines import best_of, first_of, random_dictionary
+from mechbook.sae.baselines import (
+    best_of,
+    explained_at_best_length,
+    first_of,
+    random_dictionary,
+)
 from mechbook.sae.variants import SAEConfig
 
 DRAW = torch.Generator().manual_seed(0)
@@ -39,3 +44,13 @@ def test_a_random_dictionary_is_centered_and_scaled():
     torch.testing.assert_close(reconstruct(MEAN[None])[0], MEAN)
     with pytest.raises(ValueError, match="k is 13"):
         random_dictionary(SAEConfig(6, 12, "topk", k=13), MEAN, 2.0)
+
+
+def test_a_reconstruction_of_the_wrong_length_is_judged_at_its_best():
+    assert explained_at_best_length(H, MEAN + 7 * (H - MEAN), MEAN) == pytest.approx(1)
+    sideways = torch.zeros_like(H)
+    sideways[:, 0] = H[:, 0] - MEAN[0]
+    own = (H[:, 0] - MEAN[0]).pow(2).sum() / (H - MEAN).pow(2).sum()
+    assert explained_at_best_length(H, MEAN + 3 * sideways, MEAN) == pytest.approx(
+        float(own), rel=1e-4
+    )

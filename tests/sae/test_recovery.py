@@ -1,6 +1,7 @@
 """Measures of recovery against dictionaries that are known to be right, wrong, shrunk or mixed."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -162,3 +163,26 @@ def test_absorption_is_seen_where_it_is_built_in(absorbed):
     assert float(found.alone) == pytest.approx(1, abs=1e-6)
     assert float(found.together) == pytest.approx(0 if absorbed else 1, abs=1e-6)
     assert found.mixed.item() == pytest.approx(0.7071 if absorbed else 0, abs=1e-3)
+
+
+def test_a_rate_beside_is_taken_at_equal_numbers_of_features():
+    # columns: the feature, its neighbor, two more; a code that keeps two at most drops the first of three
+    there = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 1, 0], [1, 0, 1, 1]]).bool()
+    crowded = torch.tensor([True, True, False, False])
+    assert recovery.rate_beside(crowded, there, 0, 1) == 1.0
+    absorbed = torch.tensor([False, True, False, True])
+    assert recovery.rate_beside(absorbed, there, 0, 1) == 0.0
+    with pytest.raises(ValueError, match="with and without 3"):
+        recovery.rate_beside(crowded[:2], there[:2], 0, 3)
+
+
+def test_a_dictionary_that_is_the_truth_absorbs_nothing():
+    truth = Truth(torch.eye(6), 0.3, parents=2)
+    sae = build(SAEConfig(6, 6), 0)
+    with torch.no_grad():
+        sae.W_enc.copy_(torch.eye(6))
+        sae.W_dec.copy_(torch.eye(6))
+        sae.b_enc.zero_()
+        sae.b_dec.zero_()
+    trained = SimpleNamespace(seeds=(0,), sae=lambda price, seed: sae)
+    assert recovery.beside(trained, truth) == ([1.0], [1.0])

@@ -109,3 +109,17 @@ def test_a_lift_is_a_point_of_the_steering_curve(small_model, reader, texts, lat
     assert float(lift[1]) == pytest.approx(float(random[1] / random[0]), rel=1e-3)
     with pytest.raises(ValueError, match="give one each"):
         steering.lifts(small_model, reader, texts, [latent], [types], [])
+
+
+def test_an_aimed_vector_is_one_of_the_latents_length(small_model, reader, texts, latent):
+    some = texts[(reading.activity(small_model, reader, texts, [latent])[..., 0] > 0).any(-1)][:16]
+    where = reading.activity(small_model, reader, some, [latent])[..., 0] > 0
+    before = steering.log_probabilities(small_model, some, reader.place, None, where)
+    own = reader.directions[latent]
+    aimed = torch.nn.functional.normalize(small_model.W_U[:, int(before.mean(0).argmax())], dim=0)
+    change = ablate(reader, latent, aimed.detach() * own.norm())
+    after = steering.log_probabilities(small_model, some, reader.place, change, where)
+    random = ablation_effect(small_model, reader, texts, latent, most=16).random.mean()
+    wanted = steering.divergence(before, after).mean() / random
+    found = steering.aimed_ratios(small_model, reader, texts, [latent])
+    assert float(found[0]) == pytest.approx(float(wanted), rel=1e-3)

@@ -43,3 +43,15 @@ def random_dictionary(
     with torch.no_grad():
         sae.b_dec.copy_(mean * scale)
     return lambda h: sae(h * scale) / scale
+
+
+def explained_at_best_length(
+    h: Float[Tensor, "row d_in"], out: Float[Tensor, "row d_in"], mean: Float[Tensor, " d_in"]
+) -> float:
+    """Share of the variance that a reconstruction explains, all of it made longer or shorter by one factor.
+
+    An untrained dictionary points somewhere, and its lengths mean nothing; so it is judged at its best.
+    """
+    h, out = h - mean, out - mean
+    factor = (h * out).sum() / out.pow(2).sum()
+    return float(1 - (h - factor * out).pow(2).sum() / h.pow(2).sum())

@@ -552,7 +552,7 @@ EXERCISES = (
             Wrong(_with_something_outside, "leaves the features' span"),
         ),
         level="challenge",
-        answer="They align only where the features are at right angles. For two features with cosine "
+        answer="They align only where the features are at right angles (all features linearly independent). For two features with cosine "
         "$c$ the reading direction has cosine $\\sqrt{1 - c^2}$ with its own feature.",
     ),
     Exercise(
@@ -586,6 +586,6 @@ EXERCISES = (
         "silent beside the child, and one in which it does not. What does the loss gain by it?",
         level="open-ended",
         answer="One latent that writes parent and child together saves an active latent each time both "
-        "are there: the price of sparsity pays for absorption.",
+        "are there: whatever makes active latents scarce pays for absorption.",
     ),
 )

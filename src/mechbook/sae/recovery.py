@@ -254,3 +254,59 @@ def absorption(
     mixed = cosine_similarity(sae.W_dec[childs], directions[:parents], dim=-1)
     rows = torch.arange(parents)
     return Absorption(fires_only[rows, own], fires_both[rows, own], mixed)
+
+
+def rate_beside(
+    active: Bool[Tensor, " batch"], there: Bool[Tensor, "batch feature"], feature: int, other: int
+) -> float:
+    """How often a feature's latent is active beside another feature, over how often without it.
+
+    Both rates are taken where equally many features are there, and averaged over that number: a
+    code that keeps k latents has less room where more features are there, whichever they are.
+
+    Args:
+        active: where the feature's latent is.
+        there: which features are there.
+        feature: whose latent it is.
+        other: the feature beside it.
+
+    Raises:
+        ValueError: the two are never together, or never apart, at equal numbers of features.
+    """
+    number = there.sum(-1)
+    with_it, without = there[:, feature] & there[:, other], there[:, feature] & ~there[:, other]
+    rates = []
+    for n in number.unique():
+        a, b = active[with_it & (number == n)], active[without & (number == n)]
+        if len(a) and len(b):
+            rates.append((min(len(a), len(b)), float(a.float().mean()), float(b.float().mean())))
+    if not rates:
+        raise ValueError(f"no examples to compare feature {feature} with and without {other}")
+    weight, beside, alone = torch.tensor(rates).T
+    return float((weight * beside).sum() / (weight * alone).sum())
+
+
+@torch.no_grad()
+def beside(trained: Any, truth: Any) -> tuple[list[float], list[float]]:
+    """`rate_beside` of parents, beside their children and beside unrelated features.
+
+    Args:
+        trained: autoencoders of one price, `mechbook.sae.training.Trained`.
+        truth: features of which some have a child, `mechbook.sae.truth.Truth`.
+
+    Returns:
+        For each seed the means over parents.
+    """
+    x, h = truth.held_out()
+    there, parents = x > 0, range(truth.parents)
+    means: tuple[list[float], list[float]] = [], []
+    for j in range(len(trained.seeds)):
+        sae = trained.sae(0, j)
+        active = sae.encode(h) != 0
+        own = match(sae.W_dec, truth.directions, active.any(0)).latent
+        for far, found in enumerate(means, start=1):
+            rates = [
+                rate_beside(active[:, own[p]], there, p, p + far * len(parents)) for p in parents
+            ]
+            found.append(sum(rates) / len(rates))
+    return means

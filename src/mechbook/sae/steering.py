@@ -205,6 +205,50 @@ def ratios(
     return torch.stack(found)
 
 
+@torch.no_grad()
+def aimed_ratios(
+    model: Any,
+    reader: Reader,
+    tokens: Int[Tensor, "batch posn"],
+    latents: Sequence[int],
+    most: int = 16,
+) -> Float[Tensor, " latent"]:
+    """The same with a vector that is aimed: along the unembedding of the most probable token.
+
+    It shows what a direction that matters to the next token does at a latent's length.
+
+    Args:
+        model: the language model.
+        reader: the autoencoder.
+        tokens: texts that begin with the end-of-text mark.
+        latents: whose positions and lengths; those that are silent on the texts are left out.
+        most: texts for each latent, at most.
+
+    Raises:
+        ValueError: all of them are silent.
+    """
+    values, found = activity(model, reader, tokens, latents), []
+    for i, latent in enumerate(latents):
+        active = values[..., i] > 0
+        texts = active.any(-1).nonzero().flatten()[:most]
+        if not len(texts):
+            continue
+        some, where = tokens[texts], active[texts]
+        before = log_probabilities(model, some, reader.place, None, where)
+        length = reader.directions[latent].norm()
+        aimed = length * normalize(model.W_U[:, int(before.mean(0).argmax())], dim=0)
+        sizes = []
+        for direction in (aimed, _random_like(reader, latent, 0)):
+            after = log_probabilities(
+                model, some, reader.place, ablate(reader, latent, direction), where
+            )
+            sizes.append(divergence(before, after).mean())
+        found.append(sizes[0] / sizes[1])
+    if not found:
+        raise ValueError("every latent is silent on these texts; give more texts, or others")
+    return torch.stack(found)
+
+
 def divergence(
     before: Float[Tensor, "*place n_types"], after: Float[Tensor, "*place n_types"]
 ) -> Float[Tensor, "*place"]:
