@@ -552,8 +552,8 @@ EXERCISES = (
             Wrong(_with_something_outside, "leaves the features' span"),
         ),
         level="challenge",
-        answer="They align only where the features are at right angles (all features linearly independent). For two features with cosine "
-        "$c$ the reading direction has cosine $\\sqrt{1 - c^2}$ with its own feature.",
+        answer="For linearly independent features they align only where the features are at right "
+        "angles. For two features with cosine $c$ the reading direction has cosine $\\sqrt{1 - c^2}$ with its own feature.",
     ),
     Exercise(
         "what-is-recovered",
