@@ -553,7 +553,8 @@ EXERCISES = (
         ),
         level="challenge",
         answer="For linearly independent features they align only where the features are at right "
-        "angles. For two features with cosine $c$ the reading direction has cosine $\\sqrt{1 - c^2}$ with its own feature.",
+        "angles. For two features with cosine $c$ the reading direction has cosine "
+        "$\\sqrt{1 - c^2}$ with its own feature.",
     ),
     Exercise(
         "what-is-recovered",
