@@ -45,17 +45,11 @@ def summary(card: Card) -> str:
     return f"{card.rule}; active at {card.density:.2%} of the positions; speaks for {up}"
 
 
-def card_html(card: Card, level: int = 4) -> str:
-    """All of a card.
-
-    Args:
-        card: the latent.
-        level: of the headings.
-    """
-    h = f"h{level}"
+def card_html(card: Card) -> str:
+    """All of a card, under a heading that may stand in a section of a chapter."""
     parts = [
         f'<section class="mb-latent" aria-label="Latent {card.latent}">',
-        f"<{h}>Latent {card.latent}</{h}>",
+        f"<h3>Latent {card.latent}</h3>",
         f"<p><strong>Rule:</strong> {html.escape(card.rule)} <span>(F1 {card.f1:.2f} on other text; "
         f"the current token alone explains {card.token_share:.2f} of its activity)</span></p>",
         f"<p>{_histogram(card)}</p>",

@@ -58,7 +58,7 @@ class Template:
 
     def prompt(self, trial: Trial) -> str:
         """Instruction and body in one text, for a model that continues text."""
-        return self.instruction + self.body(trial)
+        return "\n\n".join(filter(None, (self.instruction, self.body(trial))))
 
     def swapped(self) -> Template:
         """The same with the blocks in the other order."""
