@@ -37,7 +37,7 @@ def test_marks_grow_with_activity_and_stay_readable():
 
 
 def test_a_card_says_all_it_knows():
-    found = card_html(CARD, 3)
+    found = card_html(CARD)
     for part in ("<h3>Latent 7</h3>", "at “calm”", "F1 0.80", "1.30%", "sea</code> +1.5",
                  "&lt;/code&gt;</code> -1.0", "3 (0.50)", "none", 'aria-label="Histogram'):  # fmt: skip
         assert part in found

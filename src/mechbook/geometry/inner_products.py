@@ -252,7 +252,7 @@ def riesz(gamma: Float[Tensor, "*batch d"], M: Float[Tensor, "d d"]) -> Float[Te
 
 
 def diagonality(G: Float[Tensor, "concept d"], M: Float[Tensor, "d d"]) -> float:
-    """The greatest |cosine| between two of the concepts under M: 0 where ``G M Gᵀ`` is diagonal.
+    """The greatest absolute cosine between two of the concepts under M: 0 where ``G M Gᵀ`` is diagonal.
 
     Raises:
         ValueError: fewer than two concepts, or one of length 0.
@@ -266,7 +266,7 @@ def diagonality(G: Float[Tensor, "concept d"], M: Float[Tensor, "d d"]) -> float
 def between(
     directions: Float[Tensor, "pairing 2 d"], M: Float[Tensor, "d d"]
 ) -> Float[Tensor, " pairing"]:
-    """The |cosine| of each two directions under M.
+    """The absolute cosine of each two directions under M.
 
     Raises:
         ValueError: a direction of length 0.

@@ -30,7 +30,7 @@ def lerp(
 def slerp(
     u: Float[Tensor, "*batch d"], v: Float[Tensor, "*batch d"], t: float | Tensor
 ) -> Float[Tensor, "*batch d"]:
-    """The great circle from u to v at constant speed; the length goes straight from |u| to |v|.
+    """The great circle from u to v at constant speed; the length goes straight from ``|u|`` to ``|v|``.
 
     Shoemake (1985). Where u and v point the same way, it is the straight line.
 

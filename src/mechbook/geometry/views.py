@@ -310,7 +310,7 @@ def measured(
     metrics: dict[str, Float[Tensor, "d d"]],
     generator: torch.Generator,
 ) -> dict[str, dict[str, float]]:
-    """Mean |cosine| of separable concepts, of others, and of random word pairs, under each metric.
+    """Mean absolute cosine of separable concepts, of others, and of random word pairs, under each metric.
 
     Args:
         gamma: any unembedding, one row a word.

@@ -43,7 +43,7 @@ def parts(cards: Sequence[Card], size: int = PART) -> dict[str, str]:
         raise ValueError(f"size is {size}; give 1 or more cards a file")
     made = {}
     for number, first in enumerate(range(0, len(cards), size)):
-        content = {str(card.latent): card_html(card, 3) for card in cards[first : first + size]}
+        content = {str(card.latent): card_html(card) for card in cards[first : first + size]}
         text = json.dumps(content, ensure_ascii=False).replace("</", "<\\/")
         made[f"{number:02d}.js"] = f"mechbookLatents.take({number}, {text});\n"
     return made
