@@ -85,7 +85,7 @@ def test_the_clouds_go_away_after_their_time(page: Page) -> None:
 def test_no_answer_counts_before_a_pair_is_shown(page: Page) -> None:
     page.locator(part("start")).click()
     page.keyboard.press("ArrowLeft")
-    page.locator(part("right")).click()
+    page.locator(part("right")).dispatch_event("click")  # Playwright waits for a button that is off
     page.locator(part("stop")).click()
     assert not page.locator(part("results")).is_visible()
 
@@ -167,7 +167,7 @@ def test_files_of_a_group_are_added_and_shown(page: Page) -> None:
     assert "mean to the power of" in page.locator(part("exponent")).inner_text()
     page.locator(part("ratio")).focus()
     page.keyboard.press("Space")
-    assert "(n + m)" in page.locator(part("plot")).inner_text()
+    assert "(n + m)" in (page.locator(part("plot")).text_content() or "")
 
 
 @pytest.mark.parametrize(
