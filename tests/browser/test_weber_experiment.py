@@ -91,11 +91,20 @@ def test_no_answer_counts_before_a_pair_is_shown(page: Page) -> None:
 
 
 def test_two_pairs_keep_their_distance(page: Page) -> None:
+    page.clock.install()
+    words = page.locator(".we-cloud span")
     page.locator(part("start")).click()
+    page.clock.pause_at(page.evaluate("Date.now()") / 1000 + 5)
     page.keyboard.press("Space")
+    page.clock.run_for(390)
+    assert words.count() > 0
     page.keyboard.press("ArrowLeft")
-    page.keyboard.press("Space")  # at once: ignored
-    assert page.locator(".we-cloud span").count() == 0
+    page.keyboard.press("Space")  # too early: no pair comes, however long one waits
+    page.clock.run_for(5000)
+    assert words.count() == 0
+    page.keyboard.press("Space")
+    page.clock.run_for(390)
+    assert words.count() > 0
 
 
 def test_sides_are_balanced_and_every_pair_exists(page: Page) -> None:
