@@ -221,9 +221,19 @@ def train(
     config: NetConfig | None = None,
     *,
     measure_every: int = 250,
+    measure: training.Metrics | None = None,
     progress: bool | None = None,
 ) -> training.History:
-    """Train in place; the history has the accuracies of `accuracies`, held out."""
+    """Train in place; the history has the accuracies of `accuracies`, held out.
+
+    Args:
+        model: the network.
+        task: what it learns; ``split(task)`` says which sums are held out.
+        config: how.
+        measure_every: updates between two measurements.
+        measure: what else goes into the history.
+        progress: whether a bar is shown.
+    """
     config = config or NetConfig()
     known, new = split(task)
     pools = [(known.cycle == cycle).nonzero().flatten() for cycle in range(task.cycles)]
@@ -239,6 +249,10 @@ def train(
         batch = known.take(_drawn(pools, config.batch, draw))
         return F.cross_entropy(model(batch.tokens)[:, -1], batch.answer)
 
+    def metrics(model: Any, step: int) -> dict[str, Any]:
+        more = {} if measure is None else measure(model, step)
+        return {**accuracies(model, new, task.cycles), **more}
+
     return training.train(
         model,
         loss,
@@ -246,7 +260,7 @@ def train(
         scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, config.rate),
         steps=config.steps,
         clip=1.0,
-        metrics=lambda model, step: accuracies(model, new, task.cycles),
+        metrics=metrics,
         metrics_every=measure_every,
         label="calendar sums",
         progress=progress,
