@@ -185,3 +185,15 @@ def test_bad_input_is_refused():
         ip.diagonality(eye[:1], eye)
     with pytest.raises(ValueError, match="give 1 or more"):
         ip.violations(ip.example, 0, training.generator(0))
+
+
+def test_one_axis_is_corrected_and_no_other():
+    cov = torch.diag(torch.tensor([9.0, 4.0, 1.0], dtype=torch.float64))
+    assert torch.allclose(
+        ip.one_axis(cov, 1), torch.diag(1 / torch.tensor([9.0, 2.5, 2.5]).double())
+    )
+    assert torch.allclose(
+        ip.one_axis(cov, 2), torch.diag(1 / torch.tensor([5.0, 4.0, 5.0]).double())
+    )
+    with pytest.raises(ValueError, match="give 1 to 3"):
+        ip.one_axis(cov, 4)

@@ -91,3 +91,15 @@ def test_bad_input_is_refused(table):
     for seeds in (0, arithmetic.SEED + 1):
         with pytest.raises(ValueError, match=f"seeds is {seeds}"):
             months_seeds.make_seeds(seeds)
+
+
+def test_each_seed_may_be_read_at_a_depth_of_its_own():
+    rows = [
+        (seed, Row("scatter", 10.0 * seed + depth, "final", depth))
+        for seed in (0, 1)
+        for depth in (1, 2)
+    ]
+    table = months_seeds.columns(rows)
+    assert months_seeds.value_at(table, "scatter", np.array([2, 1])).tolist() == [2.0, 11.0]
+    with pytest.raises(ValueError, match="measured at depths"):
+        months_seeds.value_at(table, "scatter", np.array([0, 1]))

@@ -202,3 +202,14 @@ def test_bad_input_is_refused(model, found):
         views.probe(*clouds(0.0, pairs=3), training.generator(0))
     with pytest.raises(ValueError, match="one each"):
         views.probe(np.ones((3, 2)), np.ones(2, bool), np.ones(3, int), training.generator(0))
+
+
+def test_what_a_number_predicts_is_taken_out_as_least_squares_does():
+    draw = training.generator(0)
+    gamma, amount = torch.randn(50, 4, generator=draw), torch.rand(50, generator=draw)
+    left = views.regressed_out(gamma, amount)
+    design = torch.stack([torch.ones(50), amount], 1)
+    fitted = design @ torch.linalg.lstsq(design, gamma).solution
+    assert torch.allclose(left - left.mean(0), gamma - fitted, atol=1e-5)
+    with pytest.raises(ValueError, match="the same for all"):
+        views.regressed_out(gamma, torch.ones(50))

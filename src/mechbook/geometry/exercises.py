@@ -355,7 +355,7 @@ EXERCISES = (
     ),
     Exercise(
         name="angles-under-a-metric",
-        prompt="Write `cosine(u, v, M)` under $\\langle u, v\\rangle = u M v^T$.",
+        prompt="Write `cosine_under(u, v, M)` under $\\langle u, v\\rangle = u M v^T$.",
         stub=cosine,
         solution=cosine_solution,
         specification=_cosine_specification,
@@ -369,7 +369,7 @@ EXERCISES = (
     Exercise(
         name="hold-a-pair-out",
         prompt="A direction that was made with a pair will of course point along that pair. Write "
-        "`held_out(differences)`: for each pair the mean difference of all the *others*.",
+        "`held_out_means(differences)`: for each pair the mean difference of all the *others*.",
         stub=held_out,
         solution=held_out_solution,
         specification=_held_out_specification,
@@ -413,7 +413,8 @@ EXERCISES = (
         prompt="A probe that reads 'female' from activations may have learned by heart which words "
         "are female. Write `control_labels(labels, word, generator)`: a coin for each word, which "
         "all contexts of the word share. What a probe scores on these labels, on contexts that it "
-        "has not seen, is what learning by heart is worth.",
+        "has not seen, is what learning by heart is worth. (In the chapter the coin swaps the two "
+        "words of a pair, so that the labels stay balanced.)",
         stub=control_labels,
         solution=control_labels_solution,
         specification=_control_specification,
@@ -431,8 +432,8 @@ EXERCISES = (
         "for two means of *random* word pairs. Which curve would convince you that $-1$ is special, "
         "and which would show only that whitening makes everything orthogonal?",
         level="open-ended",
-        answer="No single answer. In d dimensions two random directions have |cos| of about "
-        "√(2/(πd)) after whitening, whatever they are. So a low |cos| of separable concepts says "
+        answer="No single answer. In d dimensions two directions that have nothing to do with "
+        "each other have a mean |cos| of about √(2/(πd)). So a low |cos| of separable concepts says "
         "something only beside the non-separable ones (which must stay high) and beside random "
         "pairs (which must not be just as low). Words that two lists share put a common vector into "
         "both directions: use lists without common words. Since Cov is estimated from a few "
@@ -447,9 +448,9 @@ EXERCISES = (
         "separable concepts, to the causal one, and to the difference between the two? Mind that "
         "fewer pairs make noisier directions: what do you compare with?",
         level="open-ended",
-        answer="Compare with as many pairs of the same lists chosen at random. In this model the "
-        "Euclidean cosines fall by about a third and the causal ones hardly move, so less is left "
-        "for whitening to do. But lists such as adjective → superlative cannot be balanced at all: "
+        answer="Compare with as many pairs of the same lists chosen at random. Expect the "
+        "Euclidean cosines to fall and the causal ones hardly to move, so that less is left for "
+        "whitening to do. But lists such as adjective → superlative cannot be balanced at all: "
         "every superlative is rarer than its adjective. So the concepts that could be balanced are "
         "others than those that needed it, and what is left is weak evidence. A model trained on "
         "text in which frequencies were made equal would be the better experiment.",

@@ -68,7 +68,7 @@ class Words:
     Attributes:
         values: of the concepts, -½ or ½.
         gamma: the words' vectors.
-        directions: G, the concepts' directions: the step from -½ to ½.
+        directions: G, the concepts' directions: the mean step between words that differ in that concept alone.
     """
 
     values: Float[Tensor, "word concept"]
@@ -96,7 +96,15 @@ def speak(language: Language) -> Words:
         gamma = gamma + _curve(values, G)
     if language.variant == "noise everywhere":
         gamma = gamma + torch.randn(gamma.shape, generator=draw, dtype=torch.float64)
-    return Words(values, gamma, G)
+    return Words(values, gamma, _mean_steps(values, gamma))
+
+
+def _mean_steps(values: Tensor, gamma: Tensor) -> Float[Tensor, "concept d"]:
+    """From -½ to ½ of one concept, all others kept: the mean over their combinations."""
+    combinations, which = torch.unique(values, dim=0, return_inverse=True)
+    means = torch.stack([gamma[which == k].mean(0) for k in range(len(combinations))])
+    up = combinations > 0  # all combinations are there, as many with ½ as with -½
+    return torch.stack([means[has].mean(0) - means[~has].mean(0) for has in up.mT])
 
 
 def _values(language: Language) -> Float[Tensor, "word concept"]:

@@ -195,38 +195,57 @@ def causal(gamma: Float[Tensor, "word d"], ridge: float = 0.0) -> Float[Tensor, 
 
 
 def rivals(
-    cov: Float[Tensor, "d d"], generator: torch.Generator, ridge: float = 0.0
+    cov: Float[Tensor, "d d"], generator: torch.Generator
 ) -> dict[str, Float[Tensor, "d d"]]:
     """Metrics to compare ``Cov⁻¹`` with; each lacks one thing that it has.
 
     Returns:
         ``Euclidean``; ``diagonal`` (each coordinate by its own variance, no correlations);
-        ``first axis`` (the inverse variance along the axis of most variance, the mean variance of
-        the others along all others); ``shuffled spectrum`` (the axes of the covariance, its
-        inverse variances dealt out at random); ``random axes`` (the inverse variances on axes
-        drawn at random); ``random`` (``A Aᵀ`` with normal entries); ``wrong way`` (``Cov``
-        itself, the power -1 with the wrong sign).
+        ``first axis`` and ``second axis`` (`one_axis`: of most and of second variance);
+        ``shuffled spectrum`` (the axes of the covariance, its inverse variances dealt out at
+        random); ``random axes`` (the inverse variances on axes drawn at random); ``random``
+        (``A Aᵀ`` with normal entries); ``wrong way`` (``Cov`` itself, the power -1 with the wrong sign).
 
     Raises:
         ValueError: as in `power`.
     """
-    values, vectors = _spectrum(cov, ridge)
+    values, vectors = _spectrum(cov, 0.0)
     _require_invertible(values)
     size = len(values)
     order = torch.randperm(size, generator=generator)
     draw = torch.randn(size, size, generator=generator, dtype=torch.float64)
     axes = torch.linalg.qr(draw).Q
     weights = 1 / values
-    first = torch.cat([(1 / values[:-1].mean()).expand(size - 1), weights[-1:]])
     return {
         "Euclidean": torch.eye(size, dtype=torch.float64),
-        "diagonal": torch.diag(1 / (cov.double().diagonal() + ridge * values.mean())),
-        "first axis": (vectors * first) @ vectors.mT,
+        "diagonal": torch.diag(1 / cov.double().diagonal()),
+        "first axis": one_axis(cov, 1),
+        "second axis": one_axis(cov, 2),
         "shuffled spectrum": (vectors * weights[order]) @ vectors.mT,
         "random axes": (axes * weights) @ axes.mT,
         "random": draw @ draw.mT,
         "wrong way": (vectors * values) @ vectors.mT,
     }
+
+
+def one_axis(cov: Float[Tensor, "d d"], rank: int) -> Float[Tensor, "d d"]:
+    """The inverse variance along one axis of the covariance, the mean variance of the others along all others.
+
+    Args:
+        cov: a covariance.
+        rank: of the axis; 1 is that of the greatest variance.
+
+    Raises:
+        ValueError: no such axis, or as in `power`.
+    """
+    values, vectors = _spectrum(cov, 0.0)
+    _require_invertible(values)
+    if not 1 <= rank <= len(values):
+        raise ValueError(f"rank is {rank}; give 1 to {len(values)}")
+    own = len(values) - rank
+    others = torch.arange(len(values)) != own
+    weights = torch.where(others, 1 / values[others].mean(), 1 / values)
+    return (vectors * weights) @ vectors.mT
 
 
 def reparametrised(M: Float[Tensor, "d d"], A: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:

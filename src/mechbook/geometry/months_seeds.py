@@ -302,3 +302,17 @@ def at_arrival(table: Mapping[str, np.ndarray], kind: str) -> Float[np.ndarray, 
     which = {"quantity": "flips", "site": "final", "kind": kind, "match": "as it is"}
     depths, found = by_depth(table, "flips", strength=1.0, **which)
     return found[np.arange(len(found)), np.searchsorted(depths, arrival(table))]
+
+
+def value_at(
+    table: Mapping[str, np.ndarray], quantity: str, depths: Int[np.ndarray, " seed"], **which: Any
+) -> Float[np.ndarray, " seed"]:
+    """A quantity of the last token, for each seed at a depth of its own.
+
+    Raises:
+        ValueError: no such rows, or a depth at which it was not measured.
+    """
+    known, found = by_depth(table, quantity=quantity, site="final", **which)
+    if not np.isin(depths, known).all():
+        raise ValueError(f"{quantity} was measured at depths {known}, not at {depths}")
+    return found[np.arange(len(found)), np.searchsorted(known, depths)]

@@ -333,6 +333,21 @@ def measured(
     }
 
 
+def regressed_out(
+    gamma: Float[Tensor, "word d"], amount: Float[Tensor, " word"]
+) -> Float[Tensor, "word d"]:
+    """Each word's vector without what a number of the word predicts of it, by least squares.
+
+    Raises:
+        ValueError: the number is the same for all words.
+    """
+    apart = (amount - amount.mean()).to(gamma.dtype)
+    if not bool(apart.any()):
+        raise ValueError("the number is the same for all words; give one that varies")
+    slope = (gamma - gamma.mean(0)).mT @ apart / apart.pow(2).sum()
+    return gamma - torch.outer(apart, slope)
+
+
 def report(name: str, fewest: int = 5) -> str:
     """The comparison of inner products on a pretrained model; one line where there is none.
 
