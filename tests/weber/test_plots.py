@@ -34,7 +34,7 @@ def test_a_law_is_a_straight_line_of_its_slope_on_logarithmic_axes():
     means = [5, 10, 20]
     fig = plots.thresholds(means, {"net": [[1, 2, 4], [0, 2, np.inf]]}, laws={"Weber": 1.0})
     (ax,) = fig.axes
-    law = next(line for line in ax.lines if line.get_label() == "Weber")
+    law = next(line for line in ax.lines if line.get_label() == "slope of Weber")
     slope = np.polyfit(np.log(law.get_xdata()), np.log(law.get_ydata()), 1)[0]
     assert slope == pytest.approx(1)
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")

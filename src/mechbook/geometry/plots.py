@@ -1,4 +1,4 @@
-"""Figures of the two chapters on geometry. They only draw."""
+"""Figures of the chapter on linear representations. They only draw."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from mechbook import plotting
-
-SHORT = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-"""Names of the months that fit beside a point."""
 
 
 @plotting.style()
@@ -122,117 +119,6 @@ def ellipse(
     return fig
 
 
-@plotting.style()
-def turntable(
-    points: ArrayLike,
-    names: Sequence[str] = SHORT,
-    *,
-    title: str = "",
-    xlabel: str = "",
-    ylabel: str = "",
-) -> Figure:
-    """Items in the plane, joined in their order and back to the first.
-
-    Args:
-        points: [item, 2].
-        names: of the items.
-        title: the finding.
-        xlabel: what lies across.
-        ylabel: what lies up.
-
-    Raises:
-        ValueError: not one name an item.
-    """
-    places = np.asarray(points, dtype=float)
-    if places.ndim != 2 or places.shape[1] != 2 or len(names) != len(places):
-        raise ValueError(f"{len(names)} names for points of shape {places.shape}; give [item, 2]")
-    fig = plotting.figure("half", 3.8)
-    ax = fig.subplots()
-    closed = np.concatenate([places, places[:1]])
-    ax.plot(closed[:, 0], closed[:, 1], color=plotting.GREY, linewidth=1, zorder=1)
-    colors = np.linspace(0, 1, len(places), endpoint=False)
-    ax.scatter(places[:, 0], places[:, 1], c=colors, cmap="twilight", s=45, zorder=2)
-    for name, (x, y) in zip(names, places, strict=True):
-        ax.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=11)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.set_aspect("equal", adjustable="datalim")
-    ax.margins(0.15)
-    plotting.headline(fig, title)
-    return fig
-
-
-@plotting.style()
-def shares(
-    measured: Mapping[str, ArrayLike],
-    null: Mapping[str, ArrayLike] | None = None,
-    *,
-    title: str = "",
-) -> Figure:
-    """Shares of the harmonics, one panel a set of points, over the range that shuffles cover.
-
-    Args:
-        measured: name → [harmonic].
-        null: name → [order, harmonic].
-        title: the finding.
-    """
-    fig = plotting.figure("page", 1.2 + 1.5 * len(measured))
-    axes = np.atleast_1d(fig.subplots(len(measured), 1, squeeze=True))
-    for ax, (name, values) in zip(axes, measured.items(), strict=True):
-        heights = np.asarray(values, dtype=float)
-        places = np.arange(1, len(heights) + 1)
-        ax.bar(places, heights, 0.6, color=plotting.COLORS[0])
-        if null and name in null:
-            low, high = np.percentile(np.asarray(null[name]), [5, 95], axis=0)
-            ax.vlines(places, low, high, color=plotting.INK, linewidth=5, alpha=0.45)
-        ax.set(ylabel="share", xticks=places)
-        ax.set_title(name, fontsize=12.5)
-    axes[-1].set_xlabel("harmonic: times around")
-    plotting.headline(fig, title)
-    return fig
-
-
-@plotting.style()
-def flip_curves(
-    x: ArrayLike,
-    kinds: Mapping[str, ArrayLike],
-    intervals: Mapping[str, ArrayLike] | None = None,
-    *,
-    panels: Sequence[str],
-    xlabel: str,
-    title: str = "",
-) -> Figure:
-    """Flip rates of several interventions, one panel beside another.
-
-    Args:
-        x: depths or strengths, [point].
-        kinds: name → [panel, point].
-        intervals: name → [panel, two, point]: low and high ends.
-        panels: labels.
-        xlabel: what x is.
-        title: the finding.
-    """
-    fig = plotting.figure("page", 4.4)
-    axes = np.atleast_1d(fig.subplots(1, len(panels), sharey=True))
-    for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
-        for number, (name, values) in enumerate(kinds.items()):
-            color = plotting.COLORS[number % len(plotting.COLORS)]
-            line = ("-", "--")[number // len(plotting.COLORS)]
-            heights = np.asarray(values, dtype=float)[i]
-            ax.plot(x, heights, line, color=color, marker="o", markersize=4, label=name)
-            if intervals and name in intervals:
-                low, high = np.asarray(intervals[name], dtype=float)[i]
-                ax.fill_between(
-                    np.asarray(x, float), low, high, color=color, alpha=0.18, linewidth=0
-                )
-        ax.set_title(panel, fontsize=12.5)
-        ax.set_xlabel(xlabel)
-        ax.set_ylim(-0.03, 1.03)
-    axes[0].set_ylabel("flips to the month meant")
-    _legend(fig, axes[0])
-    plotting.headline(fig, title)
-    return fig
-
-
 def _legend(fig: Figure, ax: Axes) -> None:
     handles, names = ax.get_legend_handles_labels()
     fig.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)))
@@ -257,15 +143,16 @@ def curves(
         xlabel: what x is.
         ylabel: what is measured.
         title: the finding.
-        control: name → [draw, point], drawn as a grey band from the lowest to the highest.
+        control: name → [draw, point], drawn grey: the mean, and a band from the lowest to the highest.
         xscale: matplotlib's name of the scale.
     """
     fig = plotting.figure("page", 3.9)
     ax = fig.subplots()
     places = np.asarray(x, dtype=float)
-    for name, draws in (control or {}).items():
+    for line, (name, draws) in zip(("--", ":"), (control or {}).items(), strict=False):
         runs = np.atleast_2d(np.asarray(draws, dtype=float))
-        ax.fill_between(places, runs.min(0), runs.max(0), color="#b9c0c9", linewidth=0, label=name)
+        ax.fill_between(places, runs.min(0), runs.max(0), color="#b9c0c9", linewidth=0)
+        ax.plot(places, runs.mean(0), line, color=plotting.GREY, label=name)
     for color, (name, values) in zip(plotting.COLORS, series.items(), strict=False):
         ax.plot(
             places,

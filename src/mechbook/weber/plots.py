@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
 from mechbook import plotting
@@ -76,9 +77,13 @@ def thresholds(
     middle = np.exp(np.mean([np.nanmean(np.log(line.get_ydata())) for line in ax.lines]))
     for style, (name, gamma) in zip(("-", "--", ":"), (laws or {}).items(), strict=False):
         line = middle * (x / np.exp(np.log(x).mean())) ** gamma
-        ax.plot(x, line, color=plotting.GREY, linestyle=style, linewidth=1.4, label=name)
+        ax.plot(
+            x, line, color=plotting.GREY, linestyle=style, linewidth=1.4, label=f"slope of {name}"
+        )
     ax.set(xscale="log", yscale="log", xlabel="mean of the two counts, in words", ylabel=ylabel)
     ax.set_xticks(x, [f"{value:g}" for value in x])
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.minorticks_off()
     plotting.headline(fig, title)
     fig.legend(loc="outside lower center", ncols=2)
