@@ -86,6 +86,9 @@ def test_the_table_goes_to_a_file_and_back(model, tmp_path):
     back = bridge.results(tmp_path / "deep" / "months.parquet")
     assert set(back["model"]) == {"tiny"}
     assert np.array_equal(back["value"], table["value"])
+    depths, panels = bridge.by_depth(back)
+    last = (table["site"] == "final") & (table["depth"] == 2) & (table["quantity"] == "flips: add")
+    assert (depths.tolist(), panels["final"]["add"][2]) == ([0, 1, 2], table["value"][last])
     assert bridge.results(tmp_path / "none.parquet") is None
     (tmp_path / "bad.parquet").write_text("no table")
     with pytest.raises(ValueError, match=r"bad\.parquet is no table"):

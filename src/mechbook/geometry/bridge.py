@@ -320,6 +320,28 @@ def lines(table: dict[str, np.ndarray]) -> list[str]:
     return told
 
 
+def by_depth(
+    table: dict[str, np.ndarray],
+) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
+    """The flip rates of a table as `months_plots.flips` takes them.
+
+    Returns:
+        The depths, and site → kind of intervention → [depth].
+    """
+    columns = (table[name].tolist() for name in ("site", "quantity", "depth", "value"))
+    rate = {
+        (site, quantity.removeprefix("flips: "), depth): value
+        for site, quantity, depth, value in zip(*columns, strict=True)
+        if quantity.startswith("flips: ")
+    }
+    depths = np.unique(table["depth"])
+    kinds = dict.fromkeys(kind for _, kind, _ in rate)
+    return depths, {
+        site: {kind: np.array([rate[site, kind, d] for d in depths.tolist()]) for kind in kinds}
+        for site in SITES
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the months of a model on this machine, and write the results file."""
     parser = argparse.ArgumentParser(prog="mechbook.geometry.bridge", description=main.__doc__)

@@ -144,7 +144,7 @@ def flips(
             run = (live or {}).get(panel, {}).get(name)
             if run is not None:
                 ax.plot(places, np.asarray(run, float), "x", color=plotting.INK, zorder=4)
-        ax.set(xlabel=xlabel, ylim=(-0.04, 1.04), xticks=places)
+        ax.set(xlabel=xlabel, ylim=(-0.04, 1.04), xticks=places[:: 1 + len(places) // 10])
         ax.set_title(panel, fontsize=12.5)
     if live:
         axes[0].plot([], [], "x", color=plotting.INK, label="this run")
