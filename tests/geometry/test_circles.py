@@ -227,3 +227,11 @@ def test_items_that_are_kept_stay_in_their_places_and_cannot_make_a_ring_alone()
         circles.circularity(odd, keep=range(10))
     with pytest.raises(ValueError, match="three or more"):
         circles.circularity(odd, keep=(99,))
+
+
+def test_in_sample_few_components_of_noise_explain_their_share_and_all_of_them_everything():
+    noise = np.random.default_rng(0).normal(size=(12, 200))
+    by_components = [circles.in_sample_r2(noise, components=k) for k in (2, 5, 11)]
+    assert by_components == sorted(by_components)
+    assert by_components[1] == pytest.approx(5 / 11, abs=0.25)
+    assert by_components[2] == pytest.approx(circles.in_sample_r2(noise)) == pytest.approx(1)

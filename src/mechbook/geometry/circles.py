@@ -201,15 +201,25 @@ def probe_r2(
     return float(1 - error / total)
 
 
-def in_sample_r2(points: Float[np.ndarray, "item d"], harmonic: int = 1) -> float:
-    """R² of the same probe on the items that it was fitted to, in all their dimensions.
+def in_sample_r2(
+    points: Float[np.ndarray, "item d"], harmonic: int = 1, *, components: int | None = None
+) -> float:
+    """R² of the same probe on the items that it was fitted to.
 
     With as many dimensions as items, less one, it is 1 whatever the points are.
+
+    Args:
+        points: in their order around the circle.
+        harmonic: how often the angle goes around.
+        components: principal components that the probe reads; all dimensions by default.
 
     Raises:
         ValueError: as in `harmonic_shares`.
     """
     read = _centred(points)
+    if components is not None:
+        left, sizes, _ = np.linalg.svd(read, full_matrices=False)
+        read = (left * sizes)[:, :components]
     wanted = waves(len(read), harmonic)
     fit = read @ np.linalg.lstsq(read, wanted, rcond=None)[0]
     return float(1 - ((fit - wanted) ** 2).sum() / (wanted**2).sum())

@@ -424,7 +424,7 @@ EXERCISES = (
         level="challenge",
         answer="With frequency 1 alone the neighbors of the right month have cos(2π/12) of its "
         "logit, hardly less: one circle makes a poor readout. With all frequencies the waves cancel "
-        "everywhere but at the right answer. That is why a network that is trained on the sums "
+        "everywhere but at the right answer. That may be why a network that is trained on the sums "
         "alone makes several circles, and a calendar in text shows one.",
     ),
     Exercise(
@@ -437,12 +437,12 @@ EXERCISES = (
         "*where the information is* rather than about geometry?",
         level="open-ended",
         answer="No single answer. Comparisons at full strength of swap, lerp and slerp cannot "
-        "confirm anything; those at half strength, of a rotation in harmonic planes against an "
-        "equally long straight step, can. At the last token nothing can be moved before attention "
+        "confirm anything; those of a rotation in harmonic planes with a straight step can. At the "
+        "last token nothing can be moved before attention "
         "has brought the months there, by any kind; at the month's token nothing is left to be "
         "moved after that. If *all* kinds fail and succeed together by depth, the sentence is about "
-        "where the information is. Only a depth at which a straight step flips the answer and an "
-        "equally long turn does not speaks of geometry; check there first whether the centroids "
-        "lie in the planes in which you turn.",
+        "where the information is. A depth at which a straight step flips the answer and the turn "
+        "does not is a candidate only: check that the centroids can be turned into each other, and "
+        "turn the centroid alone, since a turn also moves what else lies in those planes.",
     ),
 )
