@@ -46,7 +46,7 @@ unit: env
 
 pages: env book
 	@echo "== tests of the pages, in a browser"
-	@$(BIN)/python -m pytest tests/browser -n auto --dist loadgroup
+	@$(BIN)/python -m pytest tests/browser -n auto --dist loadscope
 
 bench: env  ## how fast, as ratios against a plain baseline in the same run
 	@$(BIN)/python -m pytest tests/benchmarks/bench_*.py -s --benchmark-disable-gc

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from xdist.scheduler import LoadScopeScheduling
 
 HTML = Path(__file__).parents[2] / "build" / "html"
 # pages that Sphinx makes without content of ours
@@ -51,9 +54,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = pages()
         if not names:
             pytest.exit("There are no pages in build/html: run `make book` first.", returncode=1)
-        # one worker opens a page and asks all the questions about it (pytest-xdist, --dist loadgroup)
-        grouped = [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in names]
-        metafunc.parametrize("page_name", grouped)
+        metafunc.parametrize("page_name", names)
+
+
+class ByPage(LoadScopeScheduling):
+    """One worker opens a page and asks all the questions about it; other tests go by their file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        found = re.search(r"\[(\S+\.html)", nodeid)
+        return found[1] if found else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByPage:
+    return ByPage(config, log)
 
 
 @pytest.fixture(scope="session")
