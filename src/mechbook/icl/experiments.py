@@ -35,8 +35,8 @@ def laptop(preset: str = "laptop") -> list[Sweep[IclConfig]]:
     """The stages on Omniglot with a two-layer model, in the order of running.
 
     ``icl-main`` is the notes' experiment with more decays; then other class counts, frequencies
-    after Zipf, coupled L2, two more seeds, decay of parts of a model with MLPs, other kinds of
-    decay, augmented drawings, small label vectors, other widths.
+    after Zipf; then side arms of half the length, coupled L2, decay of parts of a model with MLPs,
+    other kinds of decay, augmented drawings, small label vectors, other widths.
 
     Args:
         preset: ``laptop``; or ``smoke``: a few updates on drawn glyphs, to see that all of it runs.
@@ -49,8 +49,8 @@ def laptop(preset: str = "laptop") -> list[Sweep[IclConfig]]:
     given = PRESETS[preset]
     base, first, two = given.base, given.seeds, (given.few, given.many)
     every, many = (*first, *given.more_seeds), replace(given.base, n_classes=given.many)
-    coupled = replace(base, arm="L2 in the loss")
-    mlp = replace(base, mlp=True, steps=base.steps * 2 // 3)
+    side = replace(base, steps=base.steps // 2)
+    coupled, mlp = replace(side, arm="L2 in the loss"), replace(side, mlp=True)
     places = ("all", "mlp", "attention", "embedder")
     thin: dict[str, Any] = {"seed": first, "n_classes": two, "decay": (0.0, 0.3)}
     widths = (base.d_model * 3 // 4, base.d_model * 3 // 2)
@@ -59,13 +59,12 @@ def laptop(preset: str = "laptop") -> list[Sweep[IclConfig]]:
         "counts": grid(base, seed=every, n_classes=given.between),
         "zipf": grid(many, seed=first, zipf=(1.0, 1.5), decay=(0.0, 0.3)),
         "coupled": grid(coupled, seed=first, n_classes=two, decay=(1e-5, 1e-4, 1e-3, 1e-2)),
-        "seeds": grid(base, seed=given.more_seeds, n_classes=two, decay=DECAYS),
         "parts": grid(mlp, seed=first, n_classes=two, decay=[0.0])
         + grid(replace(mlp, decay=0.3), seed=first, n_classes=two, decayed=places),
-        "kinds": _kinds(replace(base, n_classes=given.few), first),
-        "versions": grid(replace(base, versions=8), **thin),
-        "labels": grid(replace(base, label_scale=0.02), **thin),
-        "widths": grid(base, d_model=widths, **thin),
+        "kinds": _kinds(replace(side, n_classes=given.few), first),
+        "versions": grid(replace(side, versions=8), **thin),
+        "labels": grid(replace(side, label_scale=0.02), **thin),
+        "widths": grid(side, d_model=widths, **thin),
     }
     packed = {"counts": ["n_classes"], "zipf": ["zipf", "decay"], "parts": ["decay", "decayed"]}
     packed |= {"kinds": ["arm", "decay"]}
@@ -84,7 +83,7 @@ class Preset:
         many: classes of the others.
         between: class counts in between.
         seeds: of every stage.
-        more_seeds: of the main cells and the class counts, too.
+        more_seeds: of the class counts, too.
     """
 
     base: IclConfig
