@@ -16,7 +16,7 @@ def run(count, decay, seed, top, **changes):
     """Rows of one run: in-context accuracy rises in the middle to ``top`` and stays."""
     rise = np.clip((STEPS - 1000) / 1000, 0, 1)
     rows = {
-        "stage": np.full(len(STEPS), "icl-main" if seed < 3 else "icl-seeds"),
+        "stage": np.full(len(STEPS), "icl-main"),
         "run": np.full(len(STEPS), f"{count}-{decay}-{seed}"),
         "step": STEPS,
         "seed": np.full(len(STEPS), seed),
@@ -57,6 +57,16 @@ def test_selecting_takes_several_values():
     assert len(verdict.select(grid(), n_classes=100, decay=[0.0, 1e-3])["step"]) == 6 * len(STEPS)
 
 
+def test_runs_of_different_lengths_can_be_cut_to_one():
+    long, short = run(100, 0.0, 0, 0.6), run(1600, 0.0, 0, 0.9)
+    short = {name: column[: len(STEPS) // 2] for name, column in short.items()}
+    both = {name: np.concatenate([long[name], short[name]]) for name in long}
+    cut = verdict.until(both, 5000)
+    assert sorted(cut["step"]) == sorted(2 * [*range(0, 5001, 250)])
+    with pytest.raises(ValueError, match="run 1600-0.0-0 ended at step 5750"):
+        verdict.until(both, 6000)
+
+
 @pytest.mark.parametrize(
     ("fields", "says"), [({"layers": 2}, "no column"), ({"seed": 9}, "no row")]
 )
@@ -65,7 +75,7 @@ def test_selecting_refuses_what_is_not_there(fields, says):
         verdict.select(grid(), **fields)
 
 
-def test_the_primary_cells_are_the_grid_and_its_further_seeds():
+def test_the_primary_cells_are_the_grid_alone():
     other = run(100, 0.0, 0, 0.9, stage="icl-zipf", run="other")
     both = {name: np.concatenate([column, other[name]]) for name, column in grid().items()}
     assert "other" not in verdict.primary(both)["run"]

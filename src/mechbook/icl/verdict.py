@@ -64,6 +64,20 @@ def _same(column: np.ndarray, value: Any) -> Bool[np.ndarray, " row"]:
     return column == value
 
 
+def until(table: Table, step: int) -> dict[str, np.ndarray]:
+    """The evaluations up to a step: runs of different lengths on equal terms.
+
+    Raises:
+        ValueError: a run that ended before that step: it is named.
+    """
+    for name in dict.fromkeys(table["run"].tolist()):
+        last = int(table["step"][table["run"] == name].max())
+        if last < step:
+            raise ValueError(f"run {name} ended at step {last}; give at most that")
+    keep = table["step"] <= step
+    return {name: column[keep] for name, column in table.items()}
+
+
 def primary(table: Table) -> dict[str, np.ndarray]:
     """The notes' grid alone: few and many classes at all decays of AdamW, all seeds.
 
@@ -71,7 +85,7 @@ def primary(table: Table) -> dict[str, np.ndarray]:
         ValueError: a table without these stages.
     """
     stages = np.unique(table["stage"])
-    wanted = [name for name in stages if str(name).endswith(("-main", "-seeds"))]
+    wanted = [name for name in stages if str(name).endswith("-main")]
     if not wanted:
         raise ValueError(f"no stage of the grid is among {', '.join(stages)}; give icl-laptop")
     return select(table, stage=wanted)
