@@ -36,7 +36,7 @@ def laptop(preset: str = "laptop") -> list[Sweep[IclConfig]]:
 
     ``icl-main`` is the notes' experiment with more decays; then other class counts, frequencies
     after Zipf; then side arms of half the length, coupled L2, decay of parts of a model with MLPs,
-    other kinds of decay, augmented drawings, small label vectors, other widths.
+    other kinds of decay, augmented drawings, small label vectors, other widths (two seeds).
 
     Args:
         preset: ``laptop``; or ``smoke``: a few updates on drawn glyphs, to see that all of it runs.
@@ -64,7 +64,7 @@ def laptop(preset: str = "laptop") -> list[Sweep[IclConfig]]:
         "kinds": _kinds(replace(side, n_classes=given.few), first),
         "versions": grid(replace(side, versions=8), **thin),
         "labels": grid(replace(side, label_scale=0.02), **thin),
-        "widths": grid(side, d_model=widths, **thin),
+        "widths": grid(side, d_model=widths, **thin | {"seed": first[:2]}),
     }
     packed = {"counts": ["n_classes"], "zipf": ["zipf", "decay"], "parts": ["decay", "decayed"]}
     packed |= {"kinds": ["arm", "decay"]}
@@ -138,6 +138,7 @@ def gauss(preset: str = "laptop") -> list[Sweep[IclConfig]]:
         for seed in seeds
         for arm, decayed, strength in (
             ("AdamW", "mlp", 0.3),
+            ("AdamW", "mlp", 1.0),
             ("AdamW", "attention", 1.0),
             ("L2 in the loss", "all", 1e-4),
             ("L2 in the loss", "all", 1e-3),
