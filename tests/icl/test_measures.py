@@ -98,6 +98,7 @@ def test_a_curve_that_stays_has_no_half_life():
 def test_one_lucky_evaluation_is_no_peak():
     values = [0.5, 0.5, 0.99, 0.5, 0.5]
     assert measures.transience(range(5), values).peak == pytest.approx(0.5)
+    assert measures.transience(range(3), values[:3]).peak == pytest.approx(0.5)
 
 
 def test_no_curve_is_refused():

@@ -115,7 +115,8 @@ class Transience:
 def transience(steps: Sequence[int], values: Sequence[float], chance: float = CHANCE) -> Transience:
     """Peak, final value and half-life of an accuracy over training.
 
-    A running median of three evaluations keeps one lucky evaluation from being the peak.
+    A running median of three evaluations keeps one lucky evaluation from being the peak; the first
+    and the last count for no more than their neighbor's median.
 
     Raises:
         ValueError: lengths that differ, or nothing measured.
@@ -123,14 +124,20 @@ def transience(steps: Sequence[int], values: Sequence[float], chance: float = CH
     if len(steps) != len(values) or not len(steps):
         raise ValueError(f"{len(steps)} steps and {len(values)} values; give as many, 1 or more")
     known = np.asarray(values, dtype=float)
-    ends = np.concatenate([known[:1], known, known[-1:]])
-    smooth = np.median(np.stack([ends[:-2], known, ends[2:]]), 0)
+    smooth = _running_median(known)
     top = int(smooth.argmax())
     below = np.flatnonzero(smooth[top:] <= chance + (smooth[top] - chance) / 2)
     lost = float(steps[top + below[0]] - steps[top]) if len(below) else float("nan")
     if smooth[top] <= chance:
         lost = float("nan")
     return Transience(float(smooth[top]), int(steps[top]), float(known[-3:].mean()), lost)
+
+
+def _running_median(values: Float[np.ndarray, " step"]) -> Float[np.ndarray, " step"]:
+    if len(values) < 3:
+        return values
+    inner = np.median(np.stack([values[:-2], values[1:-1], values[2:]]), 0)
+    return np.minimum(np.pad(inner, 1, mode="edge"), [values[0], *inner, values[-1]])
 
 
 def summary(
