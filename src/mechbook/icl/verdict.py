@@ -30,7 +30,7 @@ EXPOSURE = ((250, 4000), (500, 8000), (750, 12_000))
 VERDICTS = ("holds", "does not hold", "open")
 OF_A_RUN = ("stage", "seed", "n_classes", "decay", "arm", "decayed", "zipf", "versions")
 MORE_OF_A_RUN = ("label_scale", "d_model", "mlp", "steps")
-WATCHED = ("icl", "icl_open", "novel_open", "iwl", "ciwl", "swap", "swap_own")
+WATCHED = ("icl", "icl_open", "novel", "novel_open", "iwl", "ciwl", "swap", "swap_open", "swap_own")
 LOOKED = ("label_gap", "label_mass", "image_mass", "previous_mass")
 LAST = 3
 """Evaluations whose mean is the final value."""
