@@ -63,7 +63,8 @@ def laptop(preset: str = "laptop") -> list[Sweep[IclConfig]]:
         + grid(replace(mlp, decay=0.3), seed=first, n_classes=two, decayed=places),
         "kinds": _kinds(replace(side, n_classes=given.few), first),
         "versions": grid(replace(side, versions=8), **thin),
-        "widths": grid(side, d_model=widths, **thin | {"seed": first[:2]}),
+        "widths": grid(side, seed=first[:2], d_model=widths, n_classes=two)
+        + grid(replace(side, decay=0.3), seed=first[:2], d_model=widths, n_classes=two[:1]),
     }
     packed = {"counts": ["n_classes"], "zipf": ["zipf", "decay"], "parts": ["decay", "decayed"]}
     packed |= {"kinds": ["arm", "decay"]}
@@ -104,12 +105,11 @@ PRESETS = {
 
 
 def _kinds(base: IclConfig, seeds: Sequence[int]) -> list[IclConfig]:
-    strengths = {"L1": (1e-3, 1e-2), "L1 in the loss": (1e-5, 1e-4)}
+    kinds = (("L1", 1e-3), ("L1", 1e-2), ("L1 in the loss", 1e-4))
     return [
         replace(base, seed=seed, arm=arm, decay=strength)
         for seed in seeds
-        for arm, pair in strengths.items()
-        for strength in pair
+        for arm, strength in kinds
     ]
 
 
