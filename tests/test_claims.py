@@ -369,6 +369,15 @@ def test_the_line_escapes_and_names_everything():
         assert words in text
 
 
+def test_the_line_says_the_verdict_where_the_source_said_otherwise():
+    told = claim(verdict="does not hold")
+    assert "Verdict on the notes: does not hold." in claims.line(
+        told, claims.measure(told, 1e-6, 0.5)
+    )
+    plain = claim()
+    assert "Verdict" not in claims.line(plain, claims.measure(plain, 1e-6, 0.5))
+
+
 def test_a_cell_that_ends_with_check_shows_nothing_twice():
     from IPython.core.formatters import DisplayFormatter
 

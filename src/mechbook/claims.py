@@ -25,6 +25,7 @@ RECORD_MIME = "application/vnd.mechbook.claim+json"
 GLUE_PREFIX = "application/papermill.record/"  # MyST-NB keeps such an output and does not show it
 VERDICTS = ("holds", "holds with a condition", "does not hold", "open")
 SOURCES = ("notes", "paper", "ours")
+_SAID_BY = {"notes": "the notes", "paper": "the paper", "ours": "our forecast"}
 
 
 class ClaimError(ValueError):
@@ -435,7 +436,11 @@ def _spread_text(seeds: Sequence[float], claim: Claim, unit: str) -> str:
 
 
 def line(claim: Claim, record: Record) -> str:
-    """Return the one line of HTML that stands under a check."""
+    """Return the one line of HTML that stands under a check.
+
+    The tick says that the numbers are as the ledger has them. The source may have said otherwise:
+    a verdict other than ``holds`` stands at the end.
+    """
     spread = f" ({record.spread_text})" if record.spread_text else ""
     condition, control = claim.holds.pretty, claim.control
     parts = [
@@ -445,6 +450,8 @@ def line(claim: Claim, record: Record) -> str:
         f"needs {html.escape(control.holds.pretty)}.",
         f"<code>{html.escape(claim.id)}</code>",
     ]
+    if claim.verdict != "holds":
+        parts.insert(-1, f"Verdict on {_SAID_BY[claim.source.kind]}: {html.escape(claim.verdict)}.")
     mark = '<span class="mb-claim-mark" aria-hidden="true">✓</span>'
     return f'<p class="mb-claim">{mark} {" ".join(parts)}</p>'
 

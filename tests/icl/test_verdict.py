@@ -63,7 +63,7 @@ def test_runs_of_different_lengths_can_be_cut_to_one():
     both = {name: np.concatenate([long[name], short[name]]) for name in long}
     cut = verdict.until(both, 5000)
     assert sorted(cut["step"]) == sorted(2 * [*range(0, 5001, 250)])
-    with pytest.raises(ValueError, match="run 1600-0.0-0 ended at step 5750"):
+    with pytest.raises(ValueError, match=r"run 1600-0\.0-0 ended at step 5750"):
         verdict.until(both, 6000)
 
 
@@ -340,3 +340,14 @@ def test_a_drop_is_from_the_peak_to_the_end():
     falling = run(100, 0.0, 0, 0.9)
     falling["icl"] = np.where(STEPS > 6000, 0.6, falling["icl"])
     assert verdict.drop(verdict.peaks(falling), n_classes=100) == pytest.approx([0.3])
+
+
+def test_means_with_and_without_decay_stand_side_by_side():
+    parts = table(lambda count, decay, seed: 0.6 + decay + seed / 100, decays=(0.0, 0.3))
+    found = verdict.peaks(parts)
+    found["decayed"] = np.where(found["decay"] > 0, "mlp", "all")
+    pair = verdict.with_and_without(found, "peak", n_classes=100, decayed="mlp")
+    assert pair == pytest.approx((0.61, 0.91))
+    without, missing = verdict.with_and_without(found, "peak", decay=0.1, n_classes=100)
+    assert without == pytest.approx(0.61)
+    assert np.isnan(missing)

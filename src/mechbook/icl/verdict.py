@@ -578,3 +578,20 @@ def drop(found: Table, **fields: Any) -> Float[np.ndarray, " seed"]:
     own = select(found, **fields)
     order = np.argsort(own["seed"], kind="stable")
     return (own["peak"] - own["final"])[order]
+
+
+def with_and_without(
+    found: Table, measure: str, decay: float = 0.3, **fields: Any
+) -> tuple[float, float]:
+    """Means over seeds of a measure of `peaks`, without decay and with it.
+
+    Which weights decay (``decayed``) is not asked of runs without decay. Not a number where there
+    is no such run.
+    """
+    plain = {name: value for name, value in fields.items() if name != "decayed"}
+    return _mean(found, measure, decay=0.0, **plain), _mean(found, measure, decay=decay, **fields)
+
+
+def _mean(found: Table, measure: str, **fields: Any) -> float:
+    keep = np.all([_same(found[name], value) for name, value in fields.items()], axis=0)
+    return float(found[measure][keep].mean()) if keep.any() else float("nan")
