@@ -308,13 +308,14 @@ def _all_bins_alike(sure: Tensor, right: Tensor, bins: int) -> float:
 
 # --- the list ---------------------------------------------------------------------------------
 
-_TWO_MATRICES = """Each factor shrinks to $e^{-E}$ of its size, so a product of $m$ of them to $e^{-mE}$: doubling every matrix
-multiplies the product by $2^m$, and decay is such a factor below one. The path of this chapter needs the scores
-of two heads ($W_Q W_K^\\top$ each) and what the first one writes ($W_V W_O$) to reach the keys of the second.
-With one caveat: the norm before each block divides the stream by its size, so where *everything* that is added
-shrinks alike, the norms undo some of it. What is exempt from decay (label vectors, positions) does not shrink,
-and then counts for more. An answer by heart can be as short as embedder and readout; the context's path has
-those and two layers of attention between, so it pays more. Decay is no neutral tax on weights: it taxes depth."""
+_TWO_MATRICES = """Each factor shrinks to $e^{-E}$ of its size, so a product of $m$ of them to $e^{-mE}$:
+doubling every matrix multiplies the product by $2^m$, and decay is such a factor below one. The path of this
+chapter needs the scores of two heads ($W_Q W_K^\\top$ each) and what the first one writes ($W_V W_O$) to reach
+the keys of the second. With one caveat: the norm before each block divides the stream by its size, so where
+*everything* that is added shrinks alike, the norms undo some of it. What is exempt from decay (label vectors,
+positions) does not shrink, and then counts for more. An answer by heart can be as short as embedder and
+readout; the context's path has those and two layers of attention between, so it pays more. Decay is no neutral
+tax on weights: it taxes depth."""
 
 _EQUAL_WHAT = """At equal tokens each of 100 classes is seen 16 times as often as each of 1,600: if few classes are
 memorized sooner, that alone could be why. At equal sequences a class, many classes have had 16 times the
