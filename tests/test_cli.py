@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -483,6 +484,13 @@ class TestDoctor:
         assert (
             text_of(root, "artifact") == "one-seeds is not there; python -m mechbook make one-seeds"
         )
+
+    def test_an_artifact_for_a_larger_machine_may_be_missing(self, root, made, monkeypatch):
+        large = {k: replace(v, shipped=False) for k, v in artifacts.recipes().items()}
+        monkeypatch.setattr(artifacts, "listing", list)
+        monkeypatch.setattr(artifacts, "recipes", lambda: large)
+        assert state_of(root, "artifact") == ["skipped"]
+        assert "make one-seeds, on a larger machine" in text_of(root, "artifact")
 
     def test_an_old_python_is_broken(self, root, monkeypatch):
         monkeypatch.setattr("platform.python_version", lambda: "3.10.1")

@@ -130,6 +130,7 @@ class Recipe:
         chapter: the chapter that it belongs to.
         kind: ``tensors``, ``table``, ``texts`` or ``json``.
         minutes: about how long it takes on two cores.
+        shipped: whether it comes with the book; what does not is for a larger machine.
     """
 
     name: str
@@ -137,6 +138,7 @@ class Recipe:
     chapter: str
     kind: str
     minutes: float
+    shipped: bool = True
 
 
 @dataclass(frozen=True)
@@ -437,8 +439,8 @@ def recipes(*, data: Path = DATA) -> dict[str, Recipe]:
 
 
 def _recipe(entry: Any) -> Recipe:
-    keys = [f.name for f in fields(Recipe)]
-    if not isinstance(entry, dict) or set(entry) != set(keys):
+    keys = [f.name for f in fields(Recipe) if f.name != "shipped"]
+    if not isinstance(entry, dict) or set(entry) - {"shipped"} != set(keys):
         raise ArtifactError(f"recipes.yml: an entry needs {', '.join(keys)}; got {entry}")
     recipe = Recipe(**entry)
     if not _NAME.fullmatch(str(recipe.name)):
