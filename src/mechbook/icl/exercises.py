@@ -323,11 +323,12 @@ updates: if they learn in context later on, *that* alone could be why. No third 
 classes as rarely as 1,600, they must be padded with others, which is many classes. So show both. If the contrast
 has one sign in both readings, neither confound made it."""
 
-_ARM = """What to say before the run: which of the measures decides, at which value, against which cell, on how many
-seeds; what you expect. Then `experiments.laptop` shows how a stage is written: a grid of `IclConfig`s and the fields
-in which the members of a pack may differ. Candidates: drop burstiness to one half; let the labels of a class
-change from sequence to sequence, which makes memorizing useless; decay the embedder alone; decay only after the
-context's circuit has formed. And the trap: after twenty arms the best one is best by luck; see *The best of eight*."""
+_ARM = """What to say before the run: which of the measures decides, at which value, against which cell, on how
+many seeds; what you expect. Then `experiments.laptop` shows how a stage is written: a grid of `IclConfig`s and
+the fields in which the members of a pack may differ. Candidates: more versions of each drawing, with and
+without decay; drop burstiness to one half; let the labels of a class change from sequence to sequence, which
+makes memorizing useless; decay the embedder alone; decay only after the context's circuit has formed. And the
+trap: after twenty arms the best one is best by luck; see *The best of eight*."""
 
 EXERCISES = (
     Exercise(
