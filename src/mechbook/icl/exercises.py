@@ -317,11 +317,11 @@ positions) does not shrink, and then counts for more. An answer by heart can be 
 readout; the context's path has those and two layers of attention between, so it pays more. Decay is no neutral
 tax on weights: it taxes depth."""
 
-_EQUAL_WHAT = """At equal tokens each of 100 classes is seen 16 times as often as each of 1,600: if few classes are
-memorized sooner, that alone could be why. At equal sequences a class, many classes have had 16 times the
+_EQUAL_WHAT = """At equal tokens each of 100 classes is seen 16 times as often as each of 1,600: if few classes
+are memorized sooner, that alone could be why. At equal sequences a class, many classes have had 16 times the
 updates: if they learn in context later on, *that* alone could be why. No third design is neutral; to see 100
-classes as rarely as 1,600, they must be padded with others, which is many classes. So show both. If the contrast
-has one sign in both readings, neither confound made it."""
+classes as rarely as 1,600, they must be padded with others, which is many classes. So show both. If the
+contrast has one sign in both readings, neither confound alone made both; each might still have made its own."""
 
 _ARM = """What to say before the run: which of the measures decides, at which value, against which cell, on how
 many seeds; what you expect. Then `experiments.laptop` shows how a stage is written: a grid of `IclConfig`s and
